@@ -1,0 +1,1 @@
+"""The captioner: pixels in, words out. Knows nothing of storage, jobs or schedules."""

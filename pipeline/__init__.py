@@ -1,0 +1,1 @@
+"""The job: sources in; captions, stories and reports out."""

@@ -1,0 +1,292 @@
+"""A folder on this machine (or a shared file system) as a storage."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from model.errors import GpucaptError
+from pipeline.errors import BadInput
+from pipeline.storage import Entry, Storage, Unreadable
+
+OURS = ".gpucapt-tmp-"
+"""Names that begin with this are unfinished writes and locks; no listing shows them."""
+
+_QUOTE = "\u201b"
+_TO_QUOTE = re.compile(f"{_QUOTE}(?={_QUOTE}|[0-9A-F]{{2}})|[\udc80-\udcff]")
+_QUOTED = re.compile(f"{_QUOTE}({_QUOTE}|[0-9A-F]{{2}})")
+
+
+def key_from_name(name: str) -> str:
+    """A file's name as the key says it: valid text, whatever bytes the disk holds.
+
+    Bytes that are not UTF-8 become a '‛' and two hexadecimal digits (the convention of rclone), so that keys
+    can be printed, compared and stored in JSON, and still lead back to the file.
+    """
+    return _TO_QUOTE.sub(lambda m: _QUOTE + (_QUOTE if m[0] == _QUOTE else f"{ord(m[0]) - 0xDC00:02X}"), name)
+
+
+def name_from_key(key: str) -> str:
+    """The inverse of key_from_name."""
+    return _QUOTED.sub(lambda m: _QUOTE if m[1] == _QUOTE else chr(0xDC00 + int(m[1], 16)), key)
+
+
+class LocalStorage(Storage):
+    """Files under a root folder.
+
+    Symbolic links are followed, except where they lead back to a folder that is being listed. The names of
+    one folder are sorted in memory; everything else about a listing is a stream.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            str(root).encode()
+            self.url = str(root)
+        except UnicodeEncodeError:
+            self.url = root.as_uri()
+
+    def path(self, key: str) -> Path:
+        """Where a key lies on disk. Raises BadInput for keys that would lead elsewhere."""
+        parts = key.split("/")
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise BadInput(f"{key!r} cannot be the name of a file in {self.url}")
+        return self.root.joinpath(*map(name_from_key, parts))
+
+    def exists(self) -> bool:
+        return self.root.is_dir()
+
+    def list(
+        self, prefix: str = "", *, after: str = "", unreadable: Unreadable | None = None
+    ) -> Iterator[Entry]:
+        folder = prefix.rpartition("/")[0]
+        start = self._folder(folder)
+        after_bytes, prefix_bytes = after.encode(), prefix.encode()
+        stack = [(start, iter(self._names(folder, start, unreadable)))]
+        seen = [_identity(start)]
+        base = [folder + "/" if folder else ""]
+        while stack:
+            path, names = stack[-1]
+            sort_name = next(names, None)
+            if sort_name is None:
+                stack.pop(), seen.pop(), base.pop()
+                continue
+            key_bytes = base[-1].encode() + sort_name
+            if not (key_bytes.startswith(prefix_bytes) or prefix_bytes.startswith(key_bytes)):
+                continue
+            key = key_bytes.decode()
+            if not sort_name.endswith(b"/"):
+                if key_bytes > after_bytes and key_bytes.startswith(prefix_bytes):
+                    yield from _listed(key, path / name_from_key(sort_name.decode()), unreadable)
+                continue
+            if key_bytes < after_bytes and not after_bytes.startswith(key_bytes):
+                continue
+            below = path / name_from_key(sort_name.decode()[:-1])
+            identity = _identity(below)
+            if identity is None or identity in seen:
+                continue
+            stack.append((below, iter(self._names(key[:-1], below, unreadable))))
+            seen.append(identity)
+            base.append(key)
+
+    def list_folder(self, folder: str) -> Iterator[Entry]:
+        path = self._folder(folder)
+        for name in self._names(folder, path, None):
+            if not name.endswith(b"/"):
+                text = name.decode()
+                yield from _listed(f"{folder}/{text}" if folder else text, path / name_from_key(text), None)
+
+    def _folder(self, folder: str) -> Path:
+        return self.path(folder) if folder else self.root
+
+    def _names(self, folder: str, path: Path, unreadable: Unreadable | None) -> builtins.list[bytes]:
+        """The names in one folder as keys' bytes, folders with a final '/', sorted as whole keys are."""
+        try:
+            with os.scandir(path) as found:
+                names = [
+                    (key_from_name(item.name) + ("/" if _is_folder(item) else "")).encode()
+                    for item in found
+                    if not item.name.startswith(OURS)
+                ]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            reason = f"cannot list the folder {_shown(path)}: {error.strerror}"
+            if unreadable is None:
+                raise GpucaptError(reason) from error
+            unreadable(folder, reason)
+            return []
+        names.sort()
+        return names
+
+    def stat(self, key: str) -> Entry | None:
+        return _entry(key, self.path(key))
+
+    def read(self, key: str) -> bytes:
+        try:
+            return self.path(key).read_bytes()
+        except OSError as error:
+            raise BadInput(f"{key}: cannot be read: {error.strerror}") from error
+
+    @contextmanager
+    def local_path(self, key: str) -> Iterator[Path]:
+        yield self.path(key)
+
+    def write(self, key: str, data: bytes) -> None:
+        with self._temporary(key, data) as (temporary, path):
+            temporary.replace(path)
+
+    def upload(self, path: Path, key: str) -> None:
+        target = self.path(key)
+        with self._failures(key), _unfinished(target) as temporary:
+            try:
+                os.link(path.resolve(), temporary)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, temporary)
+                os.utime(temporary, ns=(path.stat().st_mtime_ns,) * 2)
+            temporary.replace(target)
+
+    def create(self, key: str, data: bytes) -> Entry | None:
+        with self._temporary(key, data) as (temporary, path):
+            made = _entry(key, temporary)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return None
+            return made
+
+    def replace(self, key: str, data: bytes, etag: str) -> Entry | None:
+        path = self.path(key)
+        if not path.parent.is_dir():
+            return None
+        with self._failures(key), _locked(path.parent):
+            current = self.stat(key)
+            if current is None or current.etag != etag:
+                return None
+            with self._temporary(key, data) as (temporary, _):
+                if temporary.stat().st_mtime_ns <= int(etag):
+                    os.utime(temporary, ns=(int(etag) + 1,) * 2)
+                made = _entry(key, temporary)
+                temporary.replace(path)
+                return made
+
+    def delete(self, key: str) -> None:
+        with self._failures(key), suppress(FileNotFoundError, NotADirectoryError):
+            self.path(key).unlink()
+
+    def delete_folder(self, folder: str) -> None:
+        path = self.path(folder)
+        with self._failures(folder), suppress(FileNotFoundError, NotADirectoryError):
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path)
+
+    def move(self, key: str, other: Storage, other_key: str) -> None:
+        if not (isinstance(other, LocalStorage) and self._renamed(key, other.path(other_key))):
+            super().move(key, other, other_key)
+
+    def _renamed(self, key: str, target: Path) -> bool:
+        source = self.path(key)
+        if source.is_symlink():  # the link would be moved, not the file, and might point nowhere from there
+            return False
+        with self._failures(key):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                source.rename(target)
+            except OSError as error:
+                if error.errno in (errno.EXDEV, errno.ENOENT):
+                    return False
+                raise
+        return True
+
+    @contextmanager
+    def _temporary(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        path = self.path(key)
+        with self._failures(key), _unfinished(path) as temporary:
+            temporary.write_bytes(data)
+            # Etags are times: the kernel's own move in steps of milliseconds, too coarse to tell two writes apart.
+            os.utime(temporary, ns=(time.time_ns(),) * 2)
+            yield temporary, path
+
+    @contextmanager
+    def _failures(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise GpucaptError(f"cannot write {_shown(self.root)}/{key}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A new name beside the target, gone afterwards whatever happens."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f"{OURS}{secrets.token_hex(8)}"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time; a lock file, since NFS cannot lock a folder itself."""
+    with (folder / f"{OURS}lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _entry(key: str, path: Path) -> Entry | None:
+    try:
+        found = path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            return None
+        raise GpucaptError(f"cannot look at {_shown(path)}: {error.strerror}") from error
+    if not _is_file(found):
+        return None
+    return Entry(key, found.st_size, str(found.st_mtime_ns), found.st_mtime)
+
+
+def _listed(key: str, path: Path, unreadable: Unreadable | None) -> Iterator[Entry]:
+    try:
+        entry = _entry(key, path)
+    except GpucaptError as error:
+        if unreadable is None:
+            raise
+        unreadable(key, str(error))
+        return
+    if entry is not None:
+        yield entry
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a symbolic link that leads to itself
+        return False
+
+
+def _is_file(found: os.stat_result) -> bool:
+    return (found.st_mode & 0o170000) == 0o100000
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _shown(path: Path) -> str:
+    return key_from_name(str(path))

@@ -1,0 +1,179 @@
+"""What is there to caption: every video, and every folder that directly holds stills.
+
+Sources are found in one pass over a sorted listing. Kinds are told by the file's extension; what has another
+one is ignored, and so is everything hidden (a part of its path begins with a dot).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from model.errors import GpucaptError
+from pipeline.storage import Entry, Storage, open_object, open_storage
+
+Kind = Literal["video", "stills"]
+
+# fmt: off
+VIDEO_EXTENSIONS = frozenset({
+    ".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg",
+    ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+})
+STILL_EXTENSIONS = frozenset({
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
+    ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+})
+OUTPUT_NAMES = frozenset({
+    "captions.jsonl", "captions.csv", "captions.json", "captions.vtt", "captions.srt", "story.md", "story.json",
+    "report.html", "manifest.json",
+})
+# fmt: on
+RESERVED = (".gpucapt", "runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One video, or one folder of stills."""
+
+    key: str
+    kind: Kind
+    path: str
+    """The storage key of the video, or the folder ("" is the root)."""
+    entry: Entry | None = None
+    """The video; or the still, where SOURCE was one still; None for a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Something that would have been a source but cannot be one."""
+
+    key: str
+    reason: str
+    kind: Kind | None = None
+    path: str = ""
+
+
+def kind_of(name: str) -> Kind | None:
+    """What a file is, by its extension."""
+    extension = PurePosixPath(name).suffix.lower()
+    if extension in VIDEO_EXTENSIONS:
+        return "video"
+    return "stills" if extension in STILL_EXTENSIONS else None
+
+
+def find_sources(storage: Storage, *, base_name: str) -> Iterator[Source | SetAside]:
+    """Every source under the root, in the order in which the listing first shows something of it.
+
+    A key is the path under the root; the stills directly in the root go by `base_name`. What cannot have
+    its key, or lies in a folder that cannot be read, comes as SetAside.
+    """
+    finder = _Finder(storage, base_name)
+    unreadable: deque[SetAside] = deque()
+
+    def tell(folder: str, reason: str) -> None:
+        unreadable.append(SetAside(folder or base_name, reason, None, folder))
+
+    for entry in storage.list(unreadable=tell):
+        while unreadable:
+            yield unreadable.popleft()
+        found = finder.see(entry)
+        if found is not None:
+            yield found
+    yield from unreadable
+
+
+class _Finder:
+    """Remembers no more of the listing than the folders that are open at the current key."""
+
+    def __init__(self, storage: Storage, base_name: str) -> None:
+        self._storage = storage
+        self._base_name = base_name
+        self._open_folders: list[str] = []
+        self._videos: list[str] = []
+        self._root_seen = False
+        self._root_has_stills: bool | None = None
+
+    def see(self, entry: Entry) -> Source | SetAside | None:
+        key = entry.key
+        if any(part.startswith(".") for part in key.split("/")):
+            return None
+        kind = kind_of(entry.name)
+        if kind is None:
+            return None
+        if kind == "video":
+            self._forget_before(key)
+            self._videos.append(key)
+            return self._checked(Source(key, kind, key, entry))
+        folder = key.rpartition("/")[0]
+        if folder == "":
+            if self._root_seen:
+                return None
+            self._root_seen = True
+            return self._checked(Source(self._base_name, kind, ""))
+        self._forget_before(key)
+        if folder in self._open_folders:
+            return None
+        self._open_folders.append(folder)
+        return self._checked(Source(folder, kind, folder))
+
+    def _forget_before(self, key: str) -> None:
+        """Drop the folders and videos that no later key can begin with."""
+        while self._open_folders and not key.startswith(self._open_folders[-1] + "/"):
+            self._open_folders.pop()
+        while self._videos and not key.startswith(self._videos[-1]):
+            self._videos.pop()
+
+    def _checked(self, source: Source) -> Source | SetAside:
+        reason = self._reason_against(source)
+        return SetAside(source.key, reason, source.kind, source.path) if reason else source
+
+    def _reason_against(self, source: Source) -> str | None:
+        parts = source.key.split("/")
+        if parts[0] in RESERVED:
+            return f"the name {parts[0]} is reserved for gpucapt's own files; rename it"
+        clash = next((part for part in parts[1:] if part in OUTPUT_NAMES), None)
+        if clash:
+            return f"a folder named {clash} would lie where results are written; rename it"
+        if source.kind == "stills" and source.path and source.key in self._videos:
+            return f"the video {source.key} has the same name as this folder; rename one of them"
+        if source.path and source.key == self._base_name and self._stills_in_root():
+            return f"the stills directly in SOURCE go by the name {source.key} too; rename one of them"
+        return None
+
+    def _stills_in_root(self) -> bool:
+        if self._root_has_stills is None:
+            self._root_has_stills = any(map(is_still, self._storage.list_folder("")))
+        return self._root_has_stills
+
+
+def is_still(entry: Entry) -> bool:
+    """Whether a file counts among the stills of its folder."""
+    return kind_of(entry.name) == "stills" and not entry.name.startswith(".")
+
+
+def still_entries(storage: Storage, source: Source) -> Iterator[Entry]:
+    """The stills of one source, sorted by name."""
+    if source.entry is not None:
+        return iter((source.entry,))
+    return filter(is_still, storage.list_folder(source.path))
+
+
+def open_source(url: str) -> tuple[Storage, Iterator[Source | SetAside]]:
+    """SOURCE as people name it: a folder of anything, a folder of stills, or one file.
+
+    Raises GpucaptError when nothing is there, or when it is one file of a kind that cannot be captioned.
+    """
+    folder = open_storage(url)
+    parent, name = open_object(url)
+    if folder.exists():
+        return folder, find_sources(folder, base_name=name or "source")
+    entry = parent.stat(name) if name else None
+    if entry is None:
+        raise GpucaptError(f"SOURCE {url} does not exist; name a folder, a video or a picture")
+    kind = kind_of(name)
+    if kind is None:
+        raise GpucaptError(f"SOURCE {url} has an extension of neither a video nor a picture; name another file")
+    return parent, iter((Source(name, kind, name if kind == "video" else "", entry),))

@@ -1,0 +1,175 @@
+"""Where sources come from and results go: one small interface over folders (and object stores).
+
+A key is text relative to the storage's root, its parts joined by '/'. The interface promises what an object
+store can keep: listings are streams sorted by the UTF-8 bytes of the whole key ('a-b/x' comes before 'a/x'),
+a written object is whole or absent, an object can be created or replaced on a condition with exactly one
+winner, and folders exist only as far as something is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from model.errors import GpucaptError
+
+Unreadable = Callable[[str, str], None]
+"""Told of a folder that cannot be listed: its key and one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object: its key, its size in bytes, a tag that changes with its content, its age."""
+
+    key: str
+    size: int
+    etag: str
+    """Local files: the time of modification in nanoseconds, as text."""
+    modified: float
+    """Seconds since the epoch."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition("/")[2]
+
+
+class Storage(ABC):
+    """Objects by key. Every method raises GpucaptError, in one line, when the storage itself fails."""
+
+    url: str
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether the root is there: a folder on disk, a prefix with something under it."""
+
+    @abstractmethod
+    def list(
+        self, prefix: str = "", *, after: str = "", unreadable: Unreadable | None = None
+    ) -> Iterator[Entry]:
+        """Every object whose key begins with `prefix` and is greater than `after`, in key order.
+
+        A folder below that cannot be read is told to `unreadable` and left out; without it, it is an error.
+        """
+
+    @abstractmethod
+    def list_folder(self, folder: str) -> Iterator[Entry]:
+        """The objects directly in `folder` ("" is the root), in key order."""
+
+    @abstractmethod
+    def stat(self, key: str) -> Entry | None:
+        """The object, or None where there is none."""
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """The whole object. Raises GpucaptError when it is absent."""
+
+    @abstractmethod
+    def local_path(self, key: str) -> AbstractContextManager[Path]:
+        """A real file with the object's content, for as long as the context lasts; not to be written to."""
+
+    @abstractmethod
+    def write(self, key: str, data: bytes) -> None:
+        """Put an object, replacing one that is there. Readers see the old or the new, never a part."""
+
+    @abstractmethod
+    def upload(self, path: Path, key: str) -> None:
+        """As write, from a local file. The file stays the caller's, to be removed but no longer changed."""
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> Entry | None:
+        """Put an object only where there is none. Of several callers exactly one wins; the rest get None."""
+
+    @abstractmethod
+    def replace(self, key: str, data: bytes, etag: str) -> Entry | None:
+        """Put an object only while the one there still has this etag; None when it changed or is gone."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; absent is fine."""
+
+    @abstractmethod
+    def delete_folder(self, folder: str) -> None:
+        """Remove every object under `folder`; absent is fine."""
+
+    def move(self, key: str, other: Storage, other_key: str) -> None:
+        """Copy to another storage, verify the copy, then delete: the object is never in neither place.
+
+        Raises GpucaptError, and leaves the object where it was, when the copy differs or when the object
+        changed meanwhile.
+        """
+        before = self.stat(key)
+        if before is None:
+            raise GpucaptError(f"{self.url}/{key} is gone and cannot be moved")
+        with self.local_path(key) as path:
+            wanted = sha256(path)
+            other.upload(path, other_key)
+        with other.local_path(other_key) as path:
+            copied = sha256(path)
+        if copied != wanted or self.stat(key) != before:
+            raise GpucaptError(f"{self.url}/{key} changed while it was moved to {other.url}/{other_key}")
+        self.delete(key)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_storage(url: str) -> Storage:
+    """The storage at a folder's path or URL. The folder need not exist: it is made by the first write."""
+    from pipeline.local_storage import LocalStorage
+
+    return LocalStorage(local_path_of(url))
+
+
+def open_object(url: str) -> tuple[Storage, str]:
+    """The storage that holds one object, and the object's key in it."""
+    from pipeline.local_storage import LocalStorage, key_from_name
+
+    path = local_path_of(url)
+    if path.name == "..":
+        path = path.resolve()
+    return LocalStorage(path.parent), key_from_name(path.name)
+
+
+def local_path_of(url: str) -> Path:
+    """The path that a plain path or file:// URL names. Raises GpucaptError for other kinds of storage."""
+    if not url:
+        raise GpucaptError("an empty path names no folder; use . for the current one")
+    if "\0" in url:
+        raise GpucaptError(f"{url!r} is not a path: it has a NUL byte in it")
+    scheme, found, _ = url.partition("://")
+    if not found or "/" in scheme:
+        return Path(url).absolute()
+    if scheme == "file":
+        machine, _, path = url[len("file://") :].partition("/")
+        if machine not in ("", "localhost"):
+            raise GpucaptError(f"{url} names a file on the machine {machine}; use file:///path")
+        return Path("/" + unquote(path, errors="surrogateescape"))
+    if scheme == "s3":
+        raise GpucaptError(f"{url}: s3:// is not supported yet; copy it to a folder and name that")
+    raise GpucaptError(f"{url}: {scheme}:// is not a storage this knows; give a folder")
+
+
+def is_inside(inner: str, outer: str) -> bool:
+    """Whether one location is the other or lies below it, symbolic links and '..' resolved."""
+    below, above = local_path_of(inner).resolve(), local_path_of(outer).resolve()
+    if below.is_relative_to(above):
+        return True
+    # The same folder can also be met under two real names: bind mounts, file systems that ignore case.
+    return above.exists() and any(up.exists() and up.samefile(above) for up in (below, *below.parents))
+
+
+def refuse_overlap(source: str, destination: str) -> None:
+    """Raises GpucaptError when results would lie among the sources, or sources among the results."""
+    if is_inside(source, destination) or is_inside(destination, source):
+        raise GpucaptError(
+            f"SOURCE {source} and DESTINATION {destination} overlap; choose a destination outside the source"
+        )

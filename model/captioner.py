@@ -1,0 +1,239 @@
+"""The captioner: an encoder, a decoder, a vocabulary and how they are used together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from model.beam_search import Hypotheses, Search, beam_search
+from model.checkpoint import (
+    checkpoint_version,
+    read_config,
+    read_tensors,
+    read_vocabulary,
+    write_checkpoint,
+)
+from model.decoders import AttentionLSTM, build_decoder
+from model.encoders import TORCHVISION_ENCODERS, Encoder, build_encoder
+from model.errors import GpucaptError
+from model.precision import Precision, autocast, choose_device, choose_precision
+from model.preparation import Preparation
+from model.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A caption: its text, its words, its log-probability (natural, end word included), and for each
+    word where the decoder looked: (words, rows, columns) uint8, the strongest cell of a word at 255."""
+
+    text: str
+    words: tuple[str, ...]
+    log_prob: float
+    attention: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchDefaults:
+    """What a checkpoint says about searching with it."""
+
+    max_length: int = 50
+    length_penalty: float = 0.0
+    allow_unknown: bool = False
+
+
+class CaptionNetwork(nn.Module):
+    """The trainable whole: what `model.safetensors` holds."""
+
+    def __init__(self, encoder: Encoder, decoder: AttentionLSTM) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointConfig:
+    """A checkpoint's config.json, typed."""
+
+    name: str
+    encoder: dict[str, Any]
+    decoder: dict[str, Any]
+    preparation: Preparation
+    search: SearchDefaults
+    training: dict[str, Any]
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> CheckpointConfig:
+        try:
+            return cls(
+                name=config["name"],
+                encoder=config["encoder"],
+                decoder=config["decoder"],
+                preparation=Preparation(**config["preparation"]),
+                search=SearchDefaults(**config["search"]),
+                training=config.get("training", {}),
+            )
+        except (KeyError, TypeError) as error:
+            raise GpucaptError(f"config.json of the checkpoint is not complete ({error}).") from error
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def build_network(
+    config: CheckpointConfig, vocabulary: Vocabulary, weights: str | Path | None = None
+) -> CaptionNetwork:
+    """The network that `config` describes; random but for the encoder's `weights`."""
+    encoder = build_encoder(config.encoder["name"], weights=weights, grid=config.encoder.get("grid"))
+    options = config.decoder.get("options", {})
+    decoder = build_decoder(config.decoder["name"], len(vocabulary), encoder.channels, options)
+    return CaptionNetwork(encoder, decoder)
+
+
+def load_network(directory: Path) -> tuple[CheckpointConfig, Vocabulary, CaptionNetwork]:
+    """Read a checkpoint into a network in fp32 and eval mode on the CPU."""
+    config = CheckpointConfig.from_json(read_config(directory))
+    vocabulary = read_vocabulary(directory)
+    network = build_network(config, vocabulary)
+    tensors = {name: t.float() if t.is_floating_point() else t for name, t in read_tensors(directory).items()}
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1:2] or [str(error)]
+        raise GpucaptError(
+            f"{directory}: the tensors do not fit config.json and vocabulary.json ({reason[0].strip()})"
+        ) from error
+    return config, vocabulary, network.eval()
+
+
+def save_network(
+    directory: Path,
+    config: CheckpointConfig,
+    vocabulary: Vocabulary,
+    network: CaptionNetwork,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a checkpoint; floating-point tensors are stored as `dtype`."""
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in network.state_dict().items()
+    }
+    write_checkpoint(directory, config.to_json(), vocabulary, tensors)
+
+
+class Captioner:
+    """Captions batches of prepared pictures. One thread at a time; `prepare` may run in any."""
+
+    def __init__(
+        self,
+        config: CheckpointConfig,
+        vocabulary: Vocabulary,
+        network: CaptionNetwork,
+        *,
+        version: str,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.version = version
+        self.vocabulary = vocabulary
+        self.device = device
+        self.precision = precision
+        self.image_size = config.preparation.size
+        self.prepare = config.preparation
+        self.encoder = network.encoder.to(device)
+        self.decoder = network.decoder.to(device)
+
+    def caption(
+        self, images: Sequence[NDArray[np.uint8]], *, beam_size: int = 5, max_length: int = 40
+    ) -> list[Caption]:
+        """Caption pictures, each (3, S, S) uint8 as `prepare` returns them, as one batch."""
+        if not images:
+            return []
+        pixels = torch.from_numpy(np.stack(images))
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        features = self.encode(pixels)
+        found = self.search(features, beam_size=beam_size, max_length=max_length)
+        return self._captions(found, features.shape[1], features.shape[2])
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8 → features (B, rows, columns, channels) on the device."""
+        with autocast(self.precision, self.device):
+            features: Tensor = self.encoder(pixels.to(self.device, non_blocking=True))
+        return features
+
+    def search(self, features: Tensor, *, beam_size: int = 5, max_length: int = 40) -> Hypotheses:
+        """Search captions for features of this encoder."""
+        words = self.vocabulary
+        limits = self.config.search
+        marks = (words.pad, words.start) if limits.allow_unknown else (words.pad, words.start, words.unknown)
+        search = Search(
+            start=words.start,
+            end=words.end,
+            forbidden=marks,
+            beam_size=beam_size,
+            max_length=min(max_length, limits.max_length),
+            length_penalty=limits.length_penalty,
+        )
+        with autocast(self.precision, self.device):
+            return beam_search(self.decoder, features, search)
+
+    def default_batch_size(self) -> int:
+        """Pictures a batch that keep the device busy: as many as fit in a GPU's memory, up to 256."""
+        if self.device.type == "cpu":
+            return 16
+        memory = torch.cuda.get_device_properties(self.device).total_memory
+        return int(min(256, max(16, 2 ** int(np.log2(memory / 2**30 * 4)))))
+
+    def _captions(self, found: Hypotheses, rows: int, columns: int) -> list[Caption]:
+        lengths = found.lengths.tolist()
+        log_probs = found.log_probs.tolist()
+        indices = found.words.tolist()
+        maps = found.attention / found.attention.amax(dim=2, keepdim=True).clamp_min(1e-12)
+        scaled = (maps * 255).round().to(torch.uint8).cpu().numpy()
+        captions = []
+        for length, log_prob, row, attention in zip(lengths, log_probs, indices, scaled, strict=True):
+            kept = [i for i in range(length) if row[i] != self.vocabulary.unknown]
+            words = tuple(self.vocabulary.words[row[i]] for i in kept)
+            captions.append(
+                Caption(" ".join(words), words, log_prob, attention[kept].reshape(-1, rows, columns))
+            )
+        return captions
+
+
+def load_captioner(directory: Path, *, device: str = "auto", precision: str = "auto") -> Captioner:
+    """Load a checkpoint, ready to caption."""
+    config, vocabulary, network = load_network(directory)
+    chosen = choose_device(device)
+    if config.encoder["name"] in TORCHVISION_ENCODERS:  # there, modules are defined in the order of their use
+        _fuse_batch_norm(network.encoder)
+    network.encoder.to(memory_format=torch.channels_last)
+    return Captioner(
+        config,
+        vocabulary,
+        network,
+        version=checkpoint_version(directory),
+        device=chosen,
+        precision=choose_precision(precision, chosen),
+    )
+
+
+def _fuse_batch_norm(module: nn.Module) -> None:
+    """Fold each BatchNorm that directly follows a convolution into it: the same function, less work."""
+    for child in module.children():
+        _fuse_batch_norm(child)
+    for (name, child), (after, norm) in pairwise(list(module.named_children())):
+        if isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(child, norm))
+            setattr(module, after, nn.Identity())

@@ -1,0 +1,172 @@
+"""Encoders by name: a torchvision or timm backbone without its classifier, as a grid of features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision.models as zoo
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.errors import GpucaptError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Trunk = Callable[[Any], nn.Module]
+
+
+def _without_head(model: Any) -> nn.Module:
+    """ResNet and its kin: all children but the average pool and the classifier."""
+    return nn.Sequential(*list(model.children())[:-2])
+
+
+def _features(model: Any) -> nn.Module:
+    features: nn.Module = model.features
+    return features
+
+
+def _densenet(model: Any) -> nn.Module:
+    return nn.Sequential(*model.features.children(), nn.ReLU())
+
+
+def _shufflenet(model: Any) -> nn.Module:
+    return nn.Sequential(model.conv1, model.maxpool, model.stage2, model.stage3, model.stage4, model.conv5)
+
+
+_FAMILIES: dict[Trunk, tuple[str, ...]] = {
+    _without_head: (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+        *("wide_resnet50_2", "wide_resnet101_2"),
+    ),
+    _densenet: ("densenet121", "densenet161", "densenet169", "densenet201"),
+    _features: (
+        *("squeezenet1_0", "squeezenet1_1"),
+        *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
+    ),
+    _shufflenet: tuple(f"shufflenet_v2_x{width}" for width in ("0_5", "1_0", "1_5", "2_0")),
+}
+TORCHVISION_ENCODERS: dict[str, Trunk] = {name: trunk for trunk, names in _FAMILIES.items() for name in names}
+
+
+class Encoder(nn.Module):
+    """Pixels to a grid of features.
+
+    `channels` is the depth of each cell; `grid` forces a grid of that many cells a side by average
+    pooling (earlier captioners use 14), None keeps the backbone's own.
+    """
+
+    def __init__(self, backbone: nn.Module, grid: int | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.grid = grid
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        # One multiplication and one subtraction turn bytes into what the backbone was trained on.
+        self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", (mean / std).view(1, 3, 1, 1), persistent=False)
+        self.channels = self._probe()
+
+    def _probe(self) -> int:
+        training = self.backbone.training
+        with torch.no_grad():
+            channels = self.backbone.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
+        self.backbone.train(training)
+        return int(channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8 → (B, rows, columns, channels)."""
+        scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
+        pixels = (images.to(scale.dtype) * scale - shift).contiguous(memory_format=torch.channels_last)
+        maps: Tensor = self.backbone(pixels)
+        if self.grid is not None and maps.shape[-2:] != (self.grid, self.grid):
+            maps = F.adaptive_avg_pool2d(maps, self.grid)
+        return maps.permute(0, 2, 3, 1)
+
+
+def build_encoder(name: str, *, weights: str | Path | None = None, grid: int | None = None) -> Encoder:
+    """Build an encoder by name (`resnext101_32x8d`, `mobilenet_v2`, `timm/resnest50d`, …).
+
+    `weights`: None for random ones, "imagenet" for torchvision's (from its cache, else downloaded),
+    or a file with the state dict of the whole torchvision model (safetensors, or a torch file that
+    is read weights-only).
+    """
+    if name.startswith("timm/"):
+        return Encoder(_timm_backbone(name.removeprefix("timm/"), weights), grid)
+    if name not in TORCHVISION_ENCODERS:
+        known = ", ".join(TORCHVISION_ENCODERS)
+        raise GpucaptError(f"There is no encoder {name!r}. Known are: {known}, and timm/<name>.")
+    model = zoo.get_model(name, weights=None)
+    if weights is not None:
+        _load_weights(model, name, weights)
+    return Encoder(TORCHVISION_ENCODERS[name](model), grid)
+
+
+def _load_weights(model: nn.Module, name: str, weights: str | Path) -> None:
+    state = _download(name) if weights == "imagenet" else read_tensors(Path(weights))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise GpucaptError(
+            f"{weights} does not hold the weights of torchvision's {name} ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    enum = zoo.get_model_weights(name)
+    try:
+        state = enum["DEFAULT"].get_state_dict(progress=False)
+    except OSError as error:
+        raise GpucaptError(
+            f"ImageNet weights for {name} are neither in torchvision's cache nor can they be fetched "
+            f"({error}). Give a file with --encoder-weights."
+        ) from error
+    return dict(state)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a flat dict of tensors from safetensors or a torch file, never running code from it."""
+    if not path.is_file():
+        raise GpucaptError(f"{path}: there is no such weights file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise GpucaptError(f"{path} cannot be read as a file of weights ({type(error).__name__}).") from error
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise GpucaptError(f"{path} is not a plain state dict.")
+    return loaded
+
+
+def _timm_backbone(name: str, weights: str | Path | None) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise GpucaptError("Encoders named timm/… need timm: pip install 'gpucapt[timm]'.") from error
+    if not timm.is_model(name):
+        raise GpucaptError(f"timm has no model {name!r}; see timm.list_models().")
+
+    class LastMap(nn.Module):
+        """timm's feature extractor, last stage only."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            options: dict[str, Any] = {"features_only": True, "out_indices": (-1,)}
+            if isinstance(weights, str) and weights == "imagenet":
+                options["pretrained"] = True
+            elif weights is not None:
+                options["pretrained"] = True
+                options["pretrained_cfg_overlay"] = {"file": str(weights)}
+            self.net = timm.create_model(name, **options)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            last: Tensor = self.net(pixels)[-1]
+            return last
+
+    return LastMap()

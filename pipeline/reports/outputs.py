@@ -1,0 +1,57 @@
+"""Writes all files of one source but its manifest, in two or three passes over its rows, never holding them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.reports.page import PageData, write_page
+from pipeline.reports.subtitles import Srt, WebVtt
+from pipeline.reports.tables import Csv, Json, JsonLines, TableWriter
+from pipeline.reports.text import printable
+from pipeline.rows import Row
+from pipeline.source_info import SourceInfo
+from pipeline.stories import Story
+
+
+def write_outputs(
+    info: SourceInfo, rows: Callable[[], Iterator[Row]], directory: Path, *, story: Story | None
+) -> list[str]:
+    """Write the files of one source into ``directory`` (which exists) and return their names in writing order.
+
+    ``rows`` gives, each time it is called, a fresh stream of the source's rows in the order of their positions.
+    Memory does not grow with their number. Existing files of the same names are replaced.
+    """
+    kinds: list[type[TableWriter]] = [JsonLines, Csv, Json]
+    if info.kind == "video":
+        kinds += [WebVtt, Srt]
+    page = PageData()
+    names = _write_tables([kind(info, directory) for kind in kinds], rows, page)
+    if story is not None:
+        names += _write_story(story, directory)
+    write_page(info, rows, page, directory / "report.html", story=story, files=names)
+    return [*names, "report.html"]
+
+
+def _write_tables(writers: list[TableWriter], rows: Callable[[], Iterator[Row]], page: PageData) -> list[str]:
+    try:
+        for row in rows():
+            page.add(row)
+            if row.error is None:
+                for writer in writers:
+                    writer.add(row)
+        for writer in writers:
+            # Set-aside stills are rare: a second pass over the rows costs less than keeping them.
+            writer.close((row for row in rows() if row.error is not None) if page.errors else iter(()))
+    except BaseException:
+        for writer in writers:
+            writer.abandon()
+        raise
+    return [writer.name for writer in writers]
+
+
+def _write_story(story: Story, directory: Path) -> list[str]:
+    files = {"story.md": story.to_markdown(), "story.json": story.to_json()}
+    for name, text in files.items():
+        (directory / name).write_text(printable(text), encoding="utf-8", newline="")
+    return list(files)

@@ -1,0 +1,165 @@
+"""report.html: one file that shows a source's story, its confidence and at most 300 of its frames.
+
+The page asks nothing of the network: pictures are data URLs, and its Content-Security-Policy allows only the style
+and the script written into it, by their digests. Text from outside reaches it escaped by Jinja, or as JSON in a data
+block that the script puts on the page as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from pipeline.confidence import LOW_CONFIDENCE, confidence
+from pipeline.reports.series import Series
+from pipeline.reports.text import one_line, printable, script_json
+from pipeline.rows import MAX_ILLUSTRATED, Row, illustration_stride
+from pipeline.source_info import SourceInfo
+from pipeline.stories import Story
+
+MOST_LISTED_ERRORS = 200
+
+_FILE_LABELS = {
+    "captions.csv": "CSV",
+    "captions.json": "JSON",
+    "captions.jsonl": "JSON Lines",
+    "captions.vtt": "WebVTT",
+    "captions.srt": "SRT",
+    "story.md": "Story",
+}
+
+
+class PageData:
+    """What the page says of the source as a whole, gathered while its rows pass by."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.errors = 0
+        self.listed_errors: list[tuple[str, str]] = []
+        self.low = 0
+        self.last_position = 0
+        self.end_s: float | None = None
+        self.series = Series()
+        self._total = 0.0
+
+    def add(self, row: Row) -> None:
+        """Take the next row of the source."""
+        if row.error is not None:
+            self.errors += 1
+            if len(self.listed_errors) < MOST_LISTED_ERRORS:
+                self.listed_errors.append((printable(one_line(str(row.frame))), printable(one_line(row.error))))
+            return
+        sure = confidence(row.log_prob, len(row.words))
+        self.frames += 1
+        self.low += sure < LOW_CONFIDENCE
+        self._total += sure
+        self.last_position = row.position
+        self.end_s = row.timestamp_s
+        self.series.add(_x(row), sure)
+
+    @property
+    def mean(self) -> float:
+        """The mean confidence of all captions; 0 when there is none."""
+        return self._total / self.frames if self.frames else 0.0
+
+
+def write_page(
+    info: SourceInfo,
+    rows: Callable[[], Iterator[Row]],
+    data: PageData,
+    path: Path,
+    *,
+    story: Story | None,
+    files: list[str],
+) -> None:
+    """Write the report page of a source to ``path``; ``files`` are the names beside it that it may link to."""
+    style, script = _asset("report.css"), _asset("report.js")
+    stream = _template().stream(
+        style=style,
+        style_hash=_csp_hash(style),
+        script=script,
+        script_hash=_csp_hash(script),
+        title=_title(info, story),
+        key=printable(one_line(info.key)),
+        info=info,
+        model=printable(one_line(f"{info.model} {info.model_version}")),
+        data=data,
+        length=None if data.end_s is None else clock(data.end_s),
+        low_confidence=LOW_CONFIDENCE,
+        paragraphs=[] if story is None else [printable(text) for text in story.paragraphs],
+        settings={name: printable(one_line(str(value))) for name, value in sorted(info.settings.items())},
+        files=[(name, _FILE_LABELS[name]) for name in _FILE_LABELS if name in files],
+        # Filled while the page is written, since only then it is known how many frames had a picture.
+        frames=_frame_objects(shown_rows(rows(), data.last_position)),
+        plot=script_json({"kind": info.kind, "low": LOW_CONFIDENCE, "series": data.series.points()}),
+    )
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for piece in stream:
+            file.write(piece)
+
+
+def shown_rows(rows: Iterator[Row], last_position: int) -> Iterator[Row]:
+    """Yield the rows that the page shows: those with a picture, evenly chosen, at most 300."""
+    stride = illustration_stride(last_position)
+    following = 0
+    shown = 0
+    for row in rows:
+        if row.error is None and row.thumbnail and row.position >= following and shown < MAX_ILLUSTRATED:
+            yield row
+            shown += 1
+            following = (row.position // stride + 1) * stride
+
+
+def clock(seconds: float) -> str:
+    """Return a time as players show it: ``0:07``, ``12:30``, ``1:02:03``."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _frame_objects(rows: Iterator[Row]) -> Iterator[str]:
+    for row in rows:
+        frame: dict[str, object] = {
+            "position": row.position,
+            "x": _x(row),
+            "frame": one_line(row.frame) if isinstance(row.frame, str) else row.frame,
+            "time": row.timestamp_s,
+            "caption": row.caption,
+            "words": row.words,
+            "confidence": round(confidence(row.log_prob, len(row.words)), 3),
+            "picture": base64.b64encode(row.thumbnail or b"").decode("ascii"),
+        }
+        if row.attention and row.grid and len(row.attention) == len(row.words) * row.grid[0] * row.grid[1]:
+            frame["attention"] = base64.b64encode(row.attention).decode("ascii")
+            frame["grid"] = list(row.grid)
+        yield script_json(frame)
+
+
+def _x(row: Row) -> float:
+    return row.position + 1 if row.timestamp_s is None else round(row.timestamp_s, 3)
+
+
+def _title(info: SourceInfo, story: Story | None) -> str:
+    return printable(one_line(story.title if story else info.name)) or "Captions"
+
+
+@cache
+def _asset(name: str) -> str:
+    text = resources.files("pipeline").joinpath("templates", name).read_text(encoding="utf-8")
+    return text.replace("\r\n", "\n")
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("report.html.j2"))
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,0 +1,126 @@
+"""captions.vtt and captions.srt: the captions of a video as subtitles, one cue for as long as a caption stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.reports.tables import TableWriter
+from pipeline.reports.text import one_line, printable
+from pipeline.rows import Row
+from pipeline.source_info import SourceInfo
+
+LAST_CUE_MS = 2000
+"""How long the last caption stays when nothing tells how far apart the frames are."""
+
+_LAST_CUE_BOUNDS_MS = (500, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A caption with the time it is shown, in whole milliseconds; ``end_ms > start_ms``."""
+
+    start_ms: int
+    end_ms: int
+    text: str
+
+
+class CueMaker:
+    """Turns the frames of a video, in order, into cues.
+
+    A cue lasts until the next frame with another caption. A frame without a caption ends the cue before it. Of several
+    frames with the same timestamp (or an earlier one, in a damaged stream) the last is shown. The last cue lasts one
+    more frame distance.
+    """
+
+    def __init__(self) -> None:
+        self._start: int | None = None
+        self._text = ""
+        self._time = 0
+        self._gap = LAST_CUE_MS
+
+    def add(self, timestamp_s: float, caption: str) -> Cue | None:
+        """Take the next frame; return the cue that it ends, if it ends one."""
+        now = max(round(timestamp_s * 1000), 0)
+        if self._start is not None:
+            now = max(now, self._time)
+            self._gap = now - self._time or self._gap
+        text = one_line(caption)
+        self._time = now
+        if self._start is None:
+            self._start, self._text = now, text
+            return None
+        if text == self._text:
+            return None
+        cue = self._cue(now)
+        self._start, self._text = now, text
+        return cue
+
+    def finish(self) -> Cue | None:
+        """Return the last cue, if there is one."""
+        low, high = _LAST_CUE_BOUNDS_MS
+        return self._cue(self._time + min(max(self._gap, low), high))
+
+    def _cue(self, end: int) -> Cue | None:
+        if self._start is None or not self._text or end <= self._start:
+            return None
+        return Cue(self._start, end, self._text)
+
+
+class _Subtitles(TableWriter):
+    def __init__(self, info: SourceInfo, directory: Path) -> None:
+        super().__init__(info, directory)
+        self._maker = CueMaker()
+        self._number = 0
+
+    def add(self, row: Row) -> None:
+        if row.timestamp_s is not None:
+            self._write_cue(self._maker.add(row.timestamp_s, row.caption))
+
+    def close(self, set_aside: Iterator[Row]) -> None:
+        self._write_cue(self._maker.finish())
+        super().close(set_aside)
+
+    def _write_cue(self, cue: Cue | None) -> None:
+        if cue is not None:
+            self._number += 1
+            self.write(self.format(self._number, cue))
+
+    def format(self, number: int, cue: Cue) -> str:
+        raise NotImplementedError
+
+
+class WebVtt(_Subtitles):
+    name = "captions.vtt"
+
+    def __init__(self, info: SourceInfo, directory: Path) -> None:
+        super().__init__(info, directory)
+        self.write("WEBVTT\n")
+
+    def format(self, number: int, cue: Cue) -> str:
+        times = f"{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}"
+        return f"\n{number}\n{times}\n{escape_vtt(cue.text)}\n"
+
+
+class Srt(_Subtitles):
+    name = "captions.srt"
+
+    def format(self, number: int, cue: Cue) -> str:
+        blank = "\n" if number > 1 else ""
+        # SubRip knows no escapes; an arrow in the text would look like a line of times.
+        text = printable(cue.text).replace("-->", "->")
+        return f"{blank}{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{text}\n"
+
+
+def clock(milliseconds: int, point: str) -> str:
+    """Return ``HH:MM:SS`` with milliseconds after ``point``; hours grow past two digits where they must."""
+    seconds, ms = divmod(milliseconds, 1000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:02}:{minute:02}:{second:02}{point}{ms:03}"
+
+
+def escape_vtt(text: str) -> str:
+    """Return ``text`` as WebVTT wants it; escaping '>' also takes care of the arrow of a timing line."""
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

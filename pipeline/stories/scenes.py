@@ -1,0 +1,121 @@
+"""Finds the scenes of a stream of captions: runs of frames that show the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.confidence import confidence
+from pipeline.rows import Row
+from pipeline.stories.english import content_words
+
+SAME_SCENE = 0.6
+"""Captions that share this part of their meaningful words (Jaccard) are about the same thing."""
+
+_MOST_SCENES = 200
+_MOST_WORDINGS = 12
+
+
+@dataclass(slots=True)
+class Wording:
+    """One caption of a scene: how often it came, and how sure the model was in sum."""
+
+    words: tuple[str, ...]
+    count: int
+    confidence: float
+
+
+@dataclass(slots=True)
+class Scene:
+    """A run of frames with captions alike. ``end`` is the time at which the next scene begins, in seconds."""
+
+    start: float
+    end: float
+    frames: int
+    wordings: dict[str, Wording] = field(default_factory=dict)
+
+    @property
+    def length(self) -> float:
+        return self.end - self.start
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The wording that tells the scene: the commonest, then the surest, then the first."""
+        return max(self.wordings.values(), key=lambda wording: (wording.count, wording.confidence)).words
+
+    def add(self, row: Row, words: tuple[str, ...]) -> None:
+        self.frames += 1
+        self._count(" ".join(words), Wording(words, 1, confidence(row.log_prob, len(row.words))))
+
+    def absorb(self, other: Scene) -> None:
+        """Take a neighbouring scene into this one."""
+        self.start, self.end = min(self.start, other.start), max(self.end, other.end)
+        self.frames += other.frames
+        for text, wording in other.wordings.items():
+            self._count(text, wording)
+
+    def _count(self, text: str, wording: Wording) -> None:
+        known = self.wordings.get(text)
+        if known is not None:
+            known.count += wording.count
+            known.confidence += wording.confidence
+        elif len(self.wordings) < _MOST_WORDINGS:
+            self.wordings[text] = wording
+
+
+def likeness(one: tuple[str, ...], other: tuple[str, ...]) -> float:
+    """Return which part of their meaningful words two captions share, from 0 to 1."""
+    if one == other:
+        return 1.0
+    left, right = content_words(one), content_words(other)
+    return len(left & right) / len(left | right) if left | right else 0.0
+
+
+def find_scenes(rows: Iterable[Row]) -> list[Scene]:
+    """Return the scenes of a source in order, at most some hundred however long it is.
+
+    Rows without a caption are passed over. A single odd frame between two of the same scene does not part them.
+    """
+    scenes: list[Scene] = []
+    time, gap = 0.0, 1.0
+    for row in rows:
+        words = tuple(row.words) or tuple(row.caption.split())
+        if row.error is not None or not words:
+            continue
+        before, time = time, max(time, row.timestamp_s or 0.0)
+        gap = time - before or gap
+        if scenes:
+            scenes[-1].end = time
+        if not scenes or likeness(scenes[-1].words, words) < SAME_SCENE:
+            scenes.append(Scene(time, time, 0))
+            _join_around_flicker(scenes, words)
+        scenes[-1].add(row, words)
+        if len(scenes) > _MOST_SCENES:
+            scenes = condense(scenes, _MOST_SCENES // 2)
+    if scenes:
+        scenes[-1].end = time + min(gap, 10.0)
+    return scenes
+
+
+def condense(scenes: list[Scene], limit: int) -> list[Scene]:
+    """Return at most ``limit`` scenes: the shortest goes into the neighbour that is more like it, again and again."""
+    kept = list(scenes)
+    while len(kept) > limit:
+        index = min(range(len(kept)), key=lambda at: (kept[at].frames, at))
+        neighbours = [at for at in (index - 1, index + 1) if 0 <= at < len(kept)]
+        into = max(neighbours, key=lambda at: (likeness(kept[at].words, kept[index].words), kept[at].frames))
+        first, second = sorted((index, into))
+        kept[first].absorb(kept[second])
+        del kept[second]
+    return kept
+
+
+def _join_around_flicker(scenes: list[Scene], words: tuple[str, ...]) -> None:
+    """When the scene that begins with ``words`` is the one before a single odd frame, go on with that one."""
+    if len(scenes) < 3:
+        return
+    earlier, odd = scenes[-3], scenes[-2]
+    if odd.frames == 1 and earlier.frames > 2 and likeness(earlier.words, words) >= SAME_SCENE:
+        earlier.absorb(odd)
+        earlier.absorb(scenes[-1])
+        del scenes[-2:]

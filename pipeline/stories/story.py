@@ -1,0 +1,100 @@
+"""A story and its turns, and the two files that keep it: story.json and story.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Literal, cast, get_args
+
+from model.errors import GpucaptError
+
+TurnKind = Literal["start", "continue", "steer"]
+
+_MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>#&|~])")
+_LINE_START_MARKS = re.compile(r"^(\s*)([-+=]|\d+[.)])", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One piece of a story, in the order of telling.
+
+    ``text`` is plain text, its paragraphs parted by an empty line. ``prompt`` is the line by which a person steered
+    it. ``model`` names the language model, where one told it.
+    """
+
+    kind: TurnKind
+    provider: str
+    text: str
+    prompt: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What was told of a source: a title and the turns so far."""
+
+    title: str
+    source: str
+    turns: tuple[Turn, ...]
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """All paragraphs of all turns, as plain text."""
+        parts = [part.strip() for turn in self.turns for part in re.split(r"\n\s*\n", turn.text)]
+        return [part for part in parts if part]
+
+    def to_markdown(self) -> str:
+        """Return the story as Markdown: the title as a heading, then the paragraphs; the turns' prompts stay out."""
+        blocks = [f"# {_markdown(' '.join(self.title.split()))}", *(_markdown(text) for text in self.paragraphs)]
+        return "\n\n".join(blocks) + "\n"
+
+    def to_json(self) -> str:
+        """Return the story with its turns as JSON (pipeline/schemas/story.schema.json)."""
+        # ASCII: a title made of a strange file name may hold what UTF-8 cannot.
+        return json.dumps(asdict(self), indent=2, ensure_ascii=_needs_ascii(asdict(self))) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Story:
+        """Return the story that ``to_json`` wrote. Raises GpucaptError when ``text`` is not one."""
+        try:
+            fields = json.loads(text)
+            return cls(
+                title=_string(fields["title"]),
+                source=_string(fields["source"]),
+                turns=tuple(_turn(turn) for turn in fields["turns"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise GpucaptError(f"not a story.json of gpucapt ({error}); make the story again") from error
+
+
+def _turn(fields: dict[str, object]) -> Turn:
+    kind = _string(fields["kind"])
+    if kind not in get_args(TurnKind):
+        raise ValueError(f"unknown kind of turn {kind!r}")
+    prompt, model = fields.get("prompt"), fields.get("model")
+    return Turn(
+        kind=cast(TurnKind, kind),
+        provider=_string(fields["provider"]),
+        text=_string(fields["text"]),
+        prompt=None if prompt is None else _string(prompt),
+        model=None if model is None else _string(model),
+    )
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, not {value!r}")
+    return value
+
+
+def _needs_ascii(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _markdown(text: str) -> str:
+    return _LINE_START_MARKS.sub(r"\1\\\2", _MARKDOWN_MARKS.sub(r"\\\1", text))

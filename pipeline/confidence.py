@@ -11,7 +11,7 @@ LOW_CONFIDENCE = 0.35
 def confidence(log_prob: float, word_count: int) -> float:
     """Return the geometric mean of the probabilities of the caption's words and of its end, between 0 and 1.
 
-    ``log_prob`` is the natural logarithm of the whole caption's probability, which shrinks with every word; the mean
-    over ``word_count + 1`` steps (the end of the caption is predicted too) does not.
+    ``log_prob`` is the natural logarithm of the whole caption's probability, which shrinks with every word;
+    the mean over ``word_count + 1`` steps (the end of the caption is predicted too) does not.
     """
     return min(1.0, math.exp(log_prob / (word_count + 1)))

@@ -12,7 +12,8 @@ Kind = Literal["video", "stills"]
 class SourceInfo:
     """One source as its outputs describe it.
 
-    ``key`` is the source key (a '/'-separated path). ``settings`` are the ones that change the result, as JSON types.
+    ``key`` is the source key (a '/'-separated path). ``settings`` are the ones that change the result, as
+    JSON types.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Writes all files of one source but its manifest, in two or three passes over its rows, never holding them all."""
+"""Writes all files of one source but its manifest, in passes over its rows, never holding them all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.stories import Story
 def write_outputs(
     info: SourceInfo, rows: Callable[[], Iterator[Row]], directory: Path, *, story: Story | None
 ) -> list[str]:
-    """Write the files of one source into ``directory`` (which exists) and return their names in writing order.
+    """Write the files of one source into ``directory`` (which exists); return their names in writing order.
 
-    ``rows`` gives, each time it is called, a fresh stream of the source's rows in the order of their positions.
-    Memory does not grow with their number. Existing files of the same names are replaced.
+    ``rows`` gives, each time it is called, a fresh stream of the source's rows in the order of their
+    positions. Memory does not grow with their number. Existing files of the same names are replaced.
     """
     kinds: list[type[TableWriter]] = [JsonLines, Csv, Json]
     if info.kind == "video":

@@ -1,8 +1,8 @@
 """report.html: one file that shows a source's story, its confidence and at most 300 of its frames.
 
-The page asks nothing of the network: pictures are data URLs, and its Content-Security-Policy allows only the style
-and the script written into it, by their digests. Text from outside reaches it escaped by Jinja, or as JSON in a data
-block that the script puts on the page as text.
+The page asks nothing of the network: pictures are data URLs, and its Content-Security-Policy allows only
+the style and the script written into it, by their digests. Text from outside reaches it escaped by Jinja,
+or as JSON in a data block that the script puts on the page as text.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PageData:
         if row.error is not None:
             self.errors += 1
             if len(self.listed_errors) < MOST_LISTED_ERRORS:
-                self.listed_errors.append((printable(one_line(str(row.frame))), printable(one_line(row.error))))
+                self.listed_errors.append((_shown(str(row.frame)), _shown(row.error)))
             return
         sure = confidence(row.log_prob, len(row.words))
         self.frames += 1
@@ -78,7 +78,7 @@ def write_page(
     story: Story | None,
     files: list[str],
 ) -> None:
-    """Write the report page of a source to ``path``; ``files`` are the names beside it that it may link to."""
+    """Write the report page of a source to ``path``; ``files`` lie beside it and are linked to."""
     style, script = _asset("report.css"), _asset("report.js")
     stream = _template().stream(
         style=style,
@@ -86,14 +86,14 @@ def write_page(
         script=script,
         script_hash=_csp_hash(script),
         title=_title(info, story),
-        key=printable(one_line(info.key)),
+        key=_shown(info.key),
         info=info,
-        model=printable(one_line(f"{info.model} {info.model_version}")),
+        model=_shown(f"{info.model} {info.model_version}"),
         data=data,
         length=None if data.end_s is None else clock(data.end_s),
         low_confidence=LOW_CONFIDENCE,
         paragraphs=[] if story is None else [printable(text) for text in story.paragraphs],
-        settings={name: printable(one_line(str(value))) for name, value in sorted(info.settings.items())},
+        settings={name: _shown(value) for name, value in sorted(info.settings.items())},
         files=[(name, _FILE_LABELS[name]) for name in _FILE_LABELS if name in files],
         # Filled while the page is written, since only then it is known how many frames had a picture.
         frames=_frame_objects(shown_rows(rows(), data.last_position)),
@@ -146,7 +146,11 @@ def _x(row: Row) -> float:
 
 
 def _title(info: SourceInfo, story: Story | None) -> str:
-    return printable(one_line(story.title if story else info.name)) or "Captions"
+    return _shown(story.title if story else info.name) or "Captions"
+
+
+def _shown(value: object) -> str:
+    return printable(one_line(str(value)))
 
 
 @cache

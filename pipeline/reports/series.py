@@ -43,7 +43,7 @@ class Series:
         ]
 
     def _join_pairs(self) -> None:
-        # Steps but the last are full, so joined ones are full too and all stand for the same number of values.
+        # All steps but the last are full, so joined ones all stand for the same number of values.
         joined: list[_Step] = []
         for index in range(0, len(self._steps) - 1, 2):
             one, two = self._steps[index], self._steps[index + 1]

@@ -1,4 +1,4 @@
-"""captions.vtt and captions.srt: the captions of a video as subtitles, one cue for as long as a caption stays."""
+"""captions.vtt and captions.srt: a video's captions as subtitles, one cue for as long as a caption stays."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Cue:
 class CueMaker:
     """Turns the frames of a video, in order, into cues.
 
-    A cue lasts until the next frame with another caption. A frame without a caption ends the cue before it. Of several
-    frames with the same timestamp (or an earlier one, in a damaged stream) the last is shown. The last cue lasts one
-    more frame distance.
+    A cue lasts until the next frame with another caption. A frame without a caption ends the cue before it.
+    Of several frames with the same timestamp (or an earlier one, in a damaged stream) the last is shown. The
+    last cue lasts one more frame distance.
     """
 
     def __init__(self) -> None:

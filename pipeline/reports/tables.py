@@ -1,4 +1,4 @@
-"""captions.jsonl, captions.csv and captions.json, written a row at a time; the contract is docs/formats.md."""
+"""captions.jsonl, captions.csv and captions.json, a row at a time; the contract is docs/formats.md."""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 _ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty"
-).split()
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    *("nineteen", "twenty"),
+)
 _TENS = {30: "thirty", 40: "forty", 50: "fifty", 60: "sixty", 70: "seventy", 80: "eighty", 90: "ninety"}
 
 
@@ -23,7 +24,7 @@ def number(value: int) -> str:
 def duration(seconds: float) -> str:
     """Return a length of time as people say it: "ten seconds", "about a minute and a half", "half an hour".
 
-    Exact-sounding words are used only when they are within a few per cent of the truth; else "about" comes first.
+    Words that sound exact are used only within a few per cent of the truth; else "about" comes first.
     """
     if seconds < 1.5:
         return "a second" if seconds >= 0.75 else "a moment"

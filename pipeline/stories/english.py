@@ -1,61 +1,30 @@
 """Just enough English grammar to build sentences of captions.
 
-A caption is a clause ("a dog runs through the snow"), a noun phrase with a participle ("a man climbing a wall") or a
-plain noun phrase ("a man in a red shirt"). ``Phrase`` finds out which, and says it in the form that a sentence needs.
+A caption is a clause ("a dog runs through the snow"), a noun phrase with a participle ("a man climbing a
+wall") or a plain noun phrase ("a man in a red shirt"). ``Phrase`` finds out which, and says it in the form
+that a sentence needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-_VERBS = """
-aim appear approach attempt balance bark bat battle begin bend bike bite block blow board bounce bow box break build
-camp carry carve cast catch chase chat cheer chew clap clean climb collect come compete cook cover crawl cross crouch
-cry cut cycle dance dangle dig dive drag draw dribble drink drive drop eat embrace enjoy enter examine exit face fall
-feed fetch fight fish fix flip float fly fold follow gallop gather gaze get give glide go grab graze greet grin grind
-guard hang have help hide hike hit hold hop hug hurdle inspect jog jump kayak keep kick kiss kneel land laugh lay lead
-lean leap leave lick lie lift listen look lounge make march meet mount move nap open overlook paddle paint park pass
-pedal perform pet pick pitch play point pose pour practice prepare pretend pull push put race raise reach read relax
-rest retrieve return ride roll row run sail sell serve set shake share shoot shop shovel show sing sip sit skate
-skateboard ski skip sled sleep slide smell smile smoke sniff snowboard speak spin splash spray sprint squat stand
-stare step stick stir stretch stroll strum surf swim swing tackle take talk taste teach throw tie toss touch train
-travel trot try tug turn type use visit wade wag wait wakeboard walk wash watch wave wear wink work wrestle write yawn
-yell
-""".split()
-
-_DOUBLED = set(
-    "bat begin chat clap cut dig drag drop flip get grab hit hop hug jog nap pet put run set shop sip sit skip sled "
-    "spin squat step stir strum swim tug wag".split()
+from pipeline.stories.lexicon import (
+    ADJECTIVES,
+    DETERMINERS,
+    DOUBLED,
+    IRREGULAR_PLURALS,
+    LONE_NOUNS,
+    LOOSE_ENDS,
+    PLURAL_STARTS,
+    PREPOSITIONS,
+    SINGULARS_IN_S,
+    SUBORDINATORS,
+    TO_BE,
+    VERBS,
 )
-
-_TO_BE = {"is", "are", "was", "were"}
-_SUBORDINATORS = {"that", "who", "which", "while", "as", "because", "so", "when", "where", "after", "before"}
-_PREPOSITIONS = set(
-    "about above across against along among around at behind below beneath beside between by down for from in inside "
-    "into near next of off on onto out outside over past through to toward towards under up upon with without".split()
-)
-_PLURAL_STARTS = set(
-    "two three four five six seven eight nine ten eleven twelve several many some few both multiple numerous various "
-    "these those".split()
-)
-_DETERMINERS = _PLURAL_STARTS | set("a an the one another each every his her their its this no".split())
-_ADJECTIVES = set(
-    "black white red blue green yellow orange brown gray grey pink purple tan blond blonde golden silver dark light "
-    "bright colorful colourful striped spotted plaid young old older elderly little small big large huge tall short "
-    "long happy wet dirty muddy snowy grassy sandy rocky empty busy wooden other different same asian african american "
-    "female male furry fluffy bald shirtless barefoot".split()
-)
-_IRREGULAR = {
-    "man": "men", "woman": "women", "child": "children", "person": "people", "foot": "feet", "tooth": "teeth",
-    "mouse": "mice", "goose": "geese", "sheep": "sheep", "fish": "fish", "deer": "deer", "leaf": "leaves",
-    "knife": "knives", "wolf": "wolves", "loaf": "loaves", "shelf": "shelves", "wife": "wives", "skis": "skis",
-    "fireman": "firemen", "policeman": "policemen", "snowman": "snowmen", "gentleman": "gentlemen",
-}  # fmt: skip
-_SINGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
-_ENDS_IN_S = {"dress", "grass", "bus", "glass", "tennis", "class", "cross", "boss", "his", "its", "christmas", "this"}
-_DANGLING = _PREPOSITIONS | _DETERMINERS | _TO_BE | {"and", "or", "while", "that", "as"}
-_DANGLING -= {"down", "up", "off", "out", "inside", "outside", "by", "past", "over", "around", "through", "along"}
 
 _SOUNDS_LIKE_VOWEL = ("hour", "honest", "honor", "honour", "heir")
 _SOUNDS_LIKE_CONSONANT = ("uni", "use", "usual", "euro", "one", "once", "ewe", "ukulele", "utensil")
@@ -65,7 +34,7 @@ def participle(verb: str) -> str:
     """Return the -ing form: "run" → "running"."""
     if verb.endswith("ie"):
         return verb[:-2] + "ying"
-    if verb in _DOUBLED:
+    if verb in DOUBLED:
         return verb + verb[-1] + "ing"
     if verb.endswith("e") and not verb.endswith("ee"):
         return verb[:-1] + "ing"
@@ -79,7 +48,7 @@ def third_person(verb: str) -> str:
 
 def plural(noun: str) -> str:
     """Return the plural: "woman" → "women", "puppy" → "puppies"."""
-    return _IRREGULAR.get(noun) or _with_s(noun, o_takes_es=False)
+    return IRREGULAR_PLURALS.get(noun) or _with_s(noun, o_takes_es=False)
 
 
 def article(word: str) -> str:
@@ -97,14 +66,16 @@ def _with_s(word: str, *, o_takes_es: bool) -> str:
     return word + "s"
 
 
-_PARTICIPLES = {participle(verb): verb for verb in _VERBS}
-_THIRDS = {third_person(verb): verb for verb in _VERBS}
-_BASES = set(_VERBS)
+_SINGULAR = {many: one for one, many in IRREGULAR_PLURALS.items()}
+_PARTICIPLES = {participle(verb): verb for verb in VERBS}
+_NO_VERB_AFTER = DETERMINERS | ADJECTIVES | PREPOSITIONS | {"and", "or"}
+_THIRDS = {third_person(verb): verb for verb in VERBS}
 
 
 def is_plural_noun(word: str) -> bool:
     """Whether ``word`` looks like a plural; only meant for nouns."""
-    return word in _SINGULAR or (word.endswith("s") and not word.endswith("ss") and word not in _ENDS_IN_S)
+    regular = word.endswith("s") and not word.endswith("ss") and word not in SINGULARS_IN_S
+    return regular or word in _SINGULAR
 
 
 def root(word: str) -> str:
@@ -119,27 +90,26 @@ def root(word: str) -> str:
 
 def content_words(words: Sequence[str]) -> frozenset[str]:
     """Return the roots of the words that carry the meaning, for comparing captions."""
-    small = _DETERMINERS | _TO_BE | _PREPOSITIONS | {"and", "or", "there"}
-    small -= _PLURAL_STARTS
+    small = DETERMINERS | TO_BE | PREPOSITIONS | {"and", "or", "there"}
+    small -= PLURAL_STARTS
     return frozenset(root(word) for word in words if word not in small)
 
 
 def tidy(words: Sequence[str]) -> list[str]:
-    """Return a caption's words mended: no trailing fragment, "a" and "an" right, an article before a lone noun."""
+    """Return a caption's words mended: no trailing fragment, "a" and "an" right, "lying" for "laying"."""
     kept = [word.lower() for word in words if any(character.isalnum() for character in word)]
     if kept[:2] in (["there", "is"], ["there", "are"]):
         kept = kept[2:]
-    while len(kept) > 1 and kept[-1] in _DANGLING:
+    while len(kept) > 1 and kept[-1] in LOOSE_ENDS:
         kept.pop()
-    if kept and kept[0] in _LONE_NOUNS:
+    if kept and kept[0] in LONE_NOUNS:
         kept.insert(0, "a")
-    for index, word in enumerate(kept[:-1]):
+    for index, (word, following) in enumerate(pairwise(kept)):
         if word in ("a", "an"):
-            kept[index] = article(kept[index + 1])
+            kept[index] = article(following)
+        elif word == "laying" and following in PREPOSITIONS:
+            kept[index] = "lying"
     return kept
-
-
-_LONE_NOUNS = set("man woman boy girl dog cat child baby person couple group crowd horse bird car bike".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +138,15 @@ class Phrase:
         return _subject_is_plural(self.subject)
 
     def clause(self, *, known: bool = False) -> str:
-        """Return it with a finite verb: "a man is climbing a wall"; ``known`` begins it with "the"."""
+        """Return it with a finite verb: "a man is climbing a wall", "we see a man in a red shirt".
+
+        ``known`` begins it with "the".
+        """
         words = self._begin(known)
         shift = len(words) - len(self.words)
         to_be = "are" if self.is_plural else "is"
         if self.verb is None:
-            return " ".join(["there", to_be, *self.words])
+            return " ".join(["we see", *words])
         if not self.finite:
             words.insert(self.verb + shift, to_be)
         return " ".join(words)
@@ -184,14 +157,14 @@ class Phrase:
         if self.verb is None or not self.finite:
             return " ".join(words)
         verb = words[self.verb]
-        if verb in _TO_BE:
+        if verb in TO_BE:
             following = words[self.verb + 1] if self.verb + 1 < len(words) else ""
-            if following in _PARTICIPLES or following in _PREPOSITIONS or following.endswith(("ed", "ing")):
+            if following in _PARTICIPLES or following in PREPOSITIONS or following.endswith(("ed", "ing")):
                 del words[self.verb]
             else:
                 words.insert(self.verb, "that")
             return " ".join(words)
-        forms = {base: base for base in _BASES} if self.is_plural else _THIRDS
+        forms = {base: base for base in VERBS} if self.is_plural else _THIRDS
         for index in range(self.verb, len(words)):
             joined = index == self.verb or words[index - 1] in ("and", "then")
             if joined and words[index] in forms:
@@ -204,7 +177,7 @@ class Phrase:
             return words
         if words[0] in ("a", "an", "one", "some", "another"):
             words[0] = "the"
-        elif words[0] not in _DETERMINERS or words[0] in _PLURAL_STARTS:
+        elif words[0] not in DETERMINERS or words[0] in PLURAL_STARTS:
             words.insert(0, "the")
         return words
 
@@ -212,18 +185,17 @@ class Phrase:
 def _finite_verb(words: Sequence[str]) -> int | None:
     for index in range(1, len(words)):
         word, before = words[index], words[index - 1]
-        if word in _SUBORDINATORS:
+        if word in SUBORDINATORS:
             return None
-        if word in _TO_BE:
+        if word in TO_BE:
             return index
-        if before in _DETERMINERS or before in _ADJECTIVES or before in _PREPOSITIONS or before in ("and", "or"):
-            continue
-        if before in _PARTICIPLES:  # "a man holding sticks", "a dog playing catch": an object, not the verb
+        # After a participle comes its object: "a man holding sticks", "a dog playing catch".
+        if before in _NO_VERB_AFTER or before in _PARTICIPLES:
             continue
         subject_is_plural = _subject_is_plural(words[:index])
         if word in _THIRDS and not subject_is_plural:
             return index
-        if word in _BASES and is_plural_noun(before) and (subject_is_plural or _is_crowd(words)):
+        if word in VERBS and is_plural_noun(before) and (subject_is_plural or _is_crowd(words)):
             return index
     return None
 
@@ -231,9 +203,9 @@ def _finite_verb(words: Sequence[str]) -> int | None:
 def _loose_participle(words: Sequence[str]) -> int | None:
     for index in range(1, len(words)):
         word, before = words[index], words[index - 1]
-        if word in _SUBORDINATORS:
+        if word in SUBORDINATORS:
             return None
-        if word in _PARTICIPLES and before not in _DETERMINERS | _ADJECTIVES | _PREPOSITIONS | {"and", "or"}:
+        if word in _PARTICIPLES and before not in _NO_VERB_AFTER:
             return index
     return None
 
@@ -245,14 +217,14 @@ def _is_crowd(words: Sequence[str]) -> bool:
 def _subject_is_plural(subject: Sequence[str]) -> bool:
     if not subject:
         return False
-    if subject[0] in _PLURAL_STARTS or tuple(subject[:3]) in (("a", "lot", "of"), ("a", "couple", "of")):
+    if subject[0] in PLURAL_STARTS or tuple(subject[:3]) in (("a", "lot", "of"), ("a", "couple", "of")):
         return True
     head: list[str] = []
     for index, word in enumerate(subject):
-        if word in _PREPOSITIONS or word in _PARTICIPLES or word in _SUBORDINATORS:
+        if word in PREPOSITIONS or word in _PARTICIPLES or word in SUBORDINATORS:
             break
         if word == "and" and index and index + 1 < len(subject):
-            described = _ADJECTIVES & {subject[index - 1], subject[index + 1]}
+            described = ADJECTIVES & {subject[index - 1], subject[index + 1]}
             if not described:
                 return True
         head.append(word)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from pipeline.rows import Row
 from pipeline.source_info import SourceInfo
 from pipeline.stories.clock import duration, number
 from pipeline.stories.english import Phrase, plural, root
+from pipeline.stories.lexicon import COMMON_NOUNS
 from pipeline.stories.scenes import SAME_SCENE, Scene, condense, find_scenes, likeness
 from pipeline.stories.story import Story, Turn
 
@@ -20,10 +22,6 @@ _SCENES_IN_PARAGRAPH = 4
 _PICTURES_IN_SENTENCE = 3
 _MOMENT_S = 1.6
 _COMMON_SHARE = 0.25
-_NOUNS = set(
-    "man woman boy girl child baby person dog cat horse bird car bike bicycle boat bus train flower tree building "
-    "skateboarder surfer snowboarder skier player soldier puppy cow elephant sheep".split()
-)
 
 
 def outline_story(info: SourceInfo, rows: Iterable[Row]) -> Story:
@@ -60,11 +58,11 @@ class _Tally:
         for row in rows:
             if row.error is None and row.words:
                 self.pictures += 1
-                self.nouns.update({root(word) for word in row.words} & _NOUNS)
+                self.nouns.update({root(word) for word in row.words} & COMMON_NOUNS)
             yield row
 
 
-# -- films ------------------------------------------------------------------------------------------------------
+# -- films
 
 
 def _tell_film(scenes: list[Scene]) -> list[str]:
@@ -79,33 +77,34 @@ def _tell_film(scenes: list[Scene]) -> list[str]:
 
 def _film_sentence(scenes: list[Scene], index: int) -> str:
     scene, phrase = scenes[index], _phrase(scenes[index])
-    before = _phrase(scenes[index - 1]) if index else None
-    known = before is not None and before.subject == phrase.subject and phrase.verb is not None
-    seen = any(likeness(earlier.words, scene.words) >= SAME_SCENE for earlier in scenes[: max(index - 1, 0)])
-    if index == len(scenes) - 1 and scene.length < _MOMENT_S:
-        return f"The film ends with {phrase.noun_phrase()}."
-    opening = _opening(scene, index, last=index == len(scenes) - 1, new_paragraph=index in _paragraph_starts(len(scenes)))
-    if opening is None:
-        return f"The film opens with {phrase.noun_phrase()}."
-    again = " once again" if seen else ""
-    return f"{opening}{again}, {phrase.clause(known=known or seen)}."
-
-
-def _opening(scene: Scene, index: int, *, last: bool, new_paragraph: bool) -> str | None:
-    """Return the words that say when; ``None`` for a first scene that is over at once."""
+    last = index == len(scenes) - 1
     brief = scene.length < _MOMENT_S
+    if brief and (index == 0 or last):
+        return f"The film {'opens' if index == 0 else 'ends'} with {phrase.noun_phrase()}."
+    seen = any(likeness(earlier.words, scene.words) >= SAME_SCENE for earlier in scenes[: max(index - 1, 0)])
+    known = seen or (
+        index > 0 and phrase.verb is not None and _phrase(scenes[index - 1]).subject == phrase.subject
+    )
+    opening = _opening(
+        scene, index, brief=brief, last=last, new_paragraph=index in _paragraph_starts(len(scenes))
+    )
+    again = ", once again" if seen else ""
+    return f"{opening}{again}, {phrase.clause(known=known)}."
+
+
+def _opening(scene: Scene, index: int, *, brief: bool, last: bool, new_paragraph: bool) -> str:
+    """Return the words that say when, and for how long."""
     length = duration(scene.length)
     if index == 0:
-        return None if brief else f"For the first {_without_one(length)}"
+        return f"For the first {_without_one(length)}"
     if last:
         return f"For the last {_without_one(length)}"
     if new_paragraph:
         return f"After {duration(scene.start)}"
     if brief:
         return ("Then, for a moment", "For a moment", "A moment later")[index % 3]
-    if index == 1:
-        return f"For the next {_without_one(length)}"
-    return (f"Then, for {length}", f"After that, for {length}", f"For the next {_without_one(length)}")[index % 3]
+    following = f"For the next {_without_one(length)}"
+    return (following, f"Then, for {length}", f"After that, for {length}")[(index - 1) % 3]
 
 
 def _without_one(length: str) -> str:
@@ -122,7 +121,7 @@ def _paragraph_starts(count: int) -> list[int]:
     return [round(part * count / paragraphs) for part in range(paragraphs)]
 
 
-# -- folders of stills --------------------------------------------------------------------------------------------
+# -- folders of stills
 
 
 def _tell_pictures(scenes: list[Scene], tally: _Tally) -> list[str]:
@@ -152,7 +151,11 @@ def _pictures_sentence(group: list[Scene], at: int, count: int, among: bool) -> 
     alone = len(group) == 1 and group[0].frames == 1
     show = "picture shows" if alone else "pictures show"
     if at == 0:
-        return f"Among the first pictures are {things}." if among and not alone else f"The first {show} {things}."
+        return (
+            f"Among the first pictures are {things}."
+            if among and not alone
+            else f"The first {show} {things}."
+        )
     if at == count - 1:
         return f"The last {show} {things}."
     if len(group) == 1 and not phrases[0].is_plural:
@@ -163,7 +166,7 @@ def _pictures_sentence(group: list[Scene], at: int, count: int, among: bool) -> 
 def _sentence_groups(scenes: list[Scene]) -> list[list[Scene]]:
     sentences = -(-len(scenes) // _PICTURES_IN_SENTENCE)
     bounds = [round(at * len(scenes) / sentences) for at in range(sentences + 1)]
-    return [scenes[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [scenes[start:end] for start, end in pairwise(bounds)]
 
 
 def _without_repeats(scenes: list[Scene]) -> list[Scene]:

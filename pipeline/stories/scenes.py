@@ -12,6 +12,7 @@ from pipeline.stories.english import content_words
 SAME_SCENE = 0.6
 """Captions that share this part of their meaningful words (Jaccard) are about the same thing."""
 
+_ODD_FRAME = 0.15
 _MOST_SCENES = 200
 _MOST_WORDINGS = 12
 
@@ -74,7 +75,7 @@ def likeness(one: tuple[str, ...], other: tuple[str, ...]) -> float:
 def find_scenes(rows: Iterable[Row]) -> list[Scene]:
     """Return the scenes of a source in order, at most some hundred however long it is.
 
-    Rows without a caption are passed over. A single odd frame between two of the same scene does not part them.
+    Rows without a caption are passed over. A single odd frame in a scene does not part it.
     """
     scenes: list[Scene] = []
     time, gap = 0.0, 1.0
@@ -94,11 +95,11 @@ def find_scenes(rows: Iterable[Row]) -> list[Scene]:
             scenes = condense(scenes, _MOST_SCENES // 2)
     if scenes:
         scenes[-1].end = time + min(gap, 10.0)
-    return scenes
+    return _without_odd_frames(scenes)
 
 
 def condense(scenes: list[Scene], limit: int) -> list[Scene]:
-    """Return at most ``limit`` scenes: the shortest goes into the neighbour that is more like it, again and again."""
+    """Return at most ``limit`` scenes: the shortest joins the neighbour more like it, again and again."""
     kept = list(scenes)
     while len(kept) > limit:
         index = min(range(len(kept)), key=lambda at: (kept[at].frames, at))
@@ -110,12 +111,30 @@ def condense(scenes: list[Scene], limit: int) -> list[Scene]:
     return kept
 
 
+def _without_odd_frames(scenes: list[Scene]) -> list[Scene]:
+    """Join single frames beside a longer scene to it, when their captions have something in common."""
+    kept: list[Scene] = []
+    for index, scene in enumerate(scenes):
+        following = scenes[index + 1 : index + 2]
+        if kept and _is_odd_frame_of(kept[-1], scene):
+            kept[-1].absorb(scene)
+        elif following and _is_odd_frame_of(following[0], scene):
+            following[0].absorb(scene)
+        else:
+            kept.append(scene)
+    return kept
+
+
+def _is_odd_frame_of(scene: Scene, single: Scene) -> bool:
+    return single.frames == 1 and scene.frames > 2 and likeness(scene.words, single.words) > _ODD_FRAME
+
+
 def _join_around_flicker(scenes: list[Scene], words: tuple[str, ...]) -> None:
     """When the scene that begins with ``words`` is the one before a single odd frame, go on with that one."""
     if len(scenes) < 3:
         return
     earlier, odd = scenes[-3], scenes[-2]
-    if odd.frames == 1 and earlier.frames > 2 and likeness(earlier.words, words) >= SAME_SCENE:
+    if odd.frames == 1 and earlier.frames > 1 and likeness(earlier.words, words) >= SAME_SCENE:
         earlier.absorb(odd)
         earlier.absorb(scenes[-1])
         del scenes[-2:]

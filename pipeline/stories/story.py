@@ -19,8 +19,8 @@ _LINE_START_MARKS = re.compile(r"^(\s*)([-+=]|\d+[.)])", re.MULTILINE)
 class Turn:
     """One piece of a story, in the order of telling.
 
-    ``text`` is plain text, its paragraphs parted by an empty line. ``prompt`` is the line by which a person steered
-    it. ``model`` names the language model, where one told it.
+    ``text`` is plain text, its paragraphs parted by an empty line. ``prompt`` is the line by which a person
+    steered it. ``model`` names the language model, where one told it.
     """
 
     kind: TurnKind
@@ -45,8 +45,9 @@ class Story:
         return [part for part in parts if part]
 
     def to_markdown(self) -> str:
-        """Return the story as Markdown: the title as a heading, then the paragraphs; the turns' prompts stay out."""
-        blocks = [f"# {_markdown(' '.join(self.title.split()))}", *(_markdown(text) for text in self.paragraphs)]
+        """Return the story as Markdown: the title as a heading, then the paragraphs, without the prompts."""
+        title = " ".join(self.title.split())
+        blocks = [f"# {_markdown(title)}", *(_markdown(text) for text in self.paragraphs)]
         return "\n\n".join(blocks) + "\n"
 
     def to_json(self) -> str:

@@ -18,7 +18,7 @@
 
   // -- words and numbers ------------------------------------------------------------------------------------------
 
-  const percent = (value) => `${Math.round(value * 100)}\u202f%`;
+  const percent = (value) => `${Math.round(value * 100)}%`;
   const isLow = (frame) => frame.confidence < plotData.low;
   const closest = frames.slice(1).reduce((gap, frame, at) => Math.min(gap, frame.x - frames[at].x), Infinity);
   const decimals = isFilm && closest < 0.95 ? (closest < 0.095 ? 2 : 1) : 0;
@@ -195,6 +195,26 @@
     card.classList.add("found-here");
   }
 
+  // -- the reel under the title: a few frames from beginning to end -------------------------------------------------------
+
+  const REEL = 8;
+  const reel = byId("reel");
+  if (frames.length >= REEL) {
+    for (let place = 0; place < REEL; place++) {
+      const index = Math.floor(((place + 0.5) * frames.length) / REEL);
+      const button = make("button");
+      button.type = "button";
+      button.setAttribute("aria-label", `Go to ${when(frames[index])}: ${frames[index].caption}`);
+      const picture = make("img");
+      picture.alt = "";
+      picture.src = source(frames[index]);
+      button.append(picture);
+      if (isFilm) button.append(make("span", "", when(frames[index])));
+      button.addEventListener("click", () => goTo(index));
+      reel.append(button);
+    }
+  }
+
   // -- search -------------------------------------------------------------------------------------------------------------
 
   const [search, order, unsure, found] = ["search", "order", "unsure", "found"].map(byId);
@@ -353,7 +373,7 @@
   const plot = byId("plot");
   const series = plotData.series;
   const SVG = "http://www.w3.org/2000/svg";
-  const margin = { left: 46, right: 16, top: 16, bottom: 30 };
+  const margin = { left: 48, right: 16, top: 16, bottom: 30 };
   let pointed = -1;
   let scale = null;
 
@@ -404,8 +424,9 @@
     }
     drawing.append(svg("line", { class: "low-rule", x1: margin.left, x2: width - margin.right, y1: y(plotData.low), y2: y(plotData.low) }));
     drawing.append(svg("path", { class: "curve", d: path(means) }));
-    if (frames.length <= width / 7) {
-      for (const frame of frames) {
+    const roomy = frames.length <= width / 7;
+    for (const frame of frames) {
+      if (roomy || isLow(frame)) {
         drawing.append(svg("circle", { class: isLow(frame) ? "dot low" : "dot", cx: x(frame.x), cy: y(frame.confidence), r: 3 }));
       }
     }

@@ -1,0 +1,106 @@
+"""The words that the grammar of stories knows: verbs, prepositions, nouns that do not follow the rule."""
+
+from __future__ import annotations
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+VERBS = _words(
+    """
+    aim appear approach attempt balance bark bat battle begin bend bike bite block blow board bounce bow
+    box break build camp carry carve cast catch chase chat cheer chew clap clean climb collect come
+    compete cook cover crawl cross crouch cry cut cycle dance dangle dig dive drag draw dribble drink
+    drive drop eat embrace enjoy enter examine exit face fall feed fetch fight fish fix flip float fly
+    fold follow gallop gather gaze get give glide go grab graze greet grin grind guard hang have help
+    hide hike hit hold hop hug hurdle inspect jog jump kayak keep kick kiss kneel land laugh lay lead
+    lean leap leave lick lie lift listen look lounge make march meet mount move nap open overlook paddle
+    paint park pass pedal perform pet pick pitch play point pose pour practice prepare pretend pull push
+    put race raise reach read relax rest retrieve return ride roll row run sail sell serve set shake
+    share shoot shop shovel show sing sip sit skate skateboard ski skip sled sleep slide smell smile
+    smoke sniff snowboard speak spin splash spray sprint squat stand stare step stick stir stretch
+    stroll strum surf swim swing tackle take talk taste teach throw tie toss touch train travel trot try
+    tug turn type use visit wade wag wait wakeboard walk wash watch wave wear wink work wrestle write
+    yawn yell
+    """
+)
+
+DOUBLED = _words(
+    """
+    bat begin chat clap cut dig drag drop flip get grab hit hop hug jog nap pet put run set shop sip sit
+    skip sled spin squat step stir strum swim tug wag
+    """
+)
+"""Verbs whose last letter is doubled before -ing."""
+
+TO_BE = _words("is are was were")
+SUBORDINATORS = _words("that who which while as because so when where after before")
+
+PREPOSITIONS = _words(
+    """
+    about above across against along among around at behind below beneath beside between by down for
+    from in inside into near next of off on onto out outside over past through to toward towards under
+    up upon with without
+    """
+)
+
+PLURAL_STARTS = _words(
+    """
+    two three four five six seven eight nine ten eleven twelve several many some few both multiple
+    numerous various these those
+    """
+)
+"""What stands before more than one."""
+
+DETERMINERS = PLURAL_STARTS | _words("a an the one another each every his her their its this no")
+
+ADJECTIVES = _words(
+    """
+    black white red blue green yellow orange brown gray grey pink purple tan blond blonde golden silver
+    dark light bright colorful colourful striped spotted plaid young old older elderly little small big
+    large huge tall short long happy wet dirty muddy snowy grassy sandy rocky empty busy wooden other
+    different same asian african american female male furry fluffy bald shirtless barefoot
+    """
+)
+
+LONE_NOUNS = _words("man woman boy girl dog cat child baby person couple group crowd horse bird car bike")
+"""Nouns that want an article when a caption begins with them."""
+
+COMMON_NOUNS = _words(
+    """
+    man woman boy girl child baby person dog cat horse bird car bike bicycle boat bus train flower tree
+    building skateboarder surfer snowboarder skier player soldier puppy cow elephant sheep
+    """
+)
+"""What a folder of pictures may be said to have in common."""
+
+IRREGULAR_PLURALS = {
+    "child": "children",
+    "deer": "deer",
+    "fireman": "firemen",
+    "fish": "fish",
+    "foot": "feet",
+    "gentleman": "gentlemen",
+    "goose": "geese",
+    "knife": "knives",
+    "leaf": "leaves",
+    "man": "men",
+    "mouse": "mice",
+    "person": "people",
+    "policeman": "policemen",
+    "sheep": "sheep",
+    "shelf": "shelves",
+    "skis": "skis",
+    "snowman": "snowmen",
+    "tooth": "teeth",
+    "wife": "wives",
+    "wolf": "wolves",
+    "woman": "women",
+}
+SINGULARS_IN_S = _words("dress grass bus glass tennis class cross boss his its christmas this")
+
+LOOSE_ENDS = (PREPOSITIONS | DETERMINERS | TO_BE | _words("and or while that as")) - _words(
+    "down up off out inside outside by past over around through along"
+)
+"""Words that a caption cut short may end with, and a sentence may not."""

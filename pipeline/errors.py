@@ -1,5 +1,9 @@
 """What can be wrong with an input."""
 
+from __future__ import annotations
+
+import unicodedata
+
 from model.errors import GpucaptError
 
 
@@ -7,5 +11,19 @@ class BadInput(GpucaptError):
     """This one input cannot be used.
 
     It is set aside with the message as its reason, and the run goes on with the others. The message
-    is one line that names the input and says what is wrong with it.
+    names the input and says what is wrong with it; whatever the input is called, it stays one line.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """Text as one line of a terminal: control characters, line ends and stray bytes become escapes."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in _ESCAPED else char
+        for char in text
+    )
+
+
+_ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp"})

@@ -62,10 +62,10 @@ def read_video(
     Args:
         path: a local file.
         first_position: frames before it are passed over, as cheaply as the same choice of frames allows.
-        frame_range: only frames whose number is in [first, last); positions still count from the video's start.
+        frame_range: only frames numbered in [first, end); positions still count from the video's start.
 
     Raises:
-        BadInput: when not one frame can be decoded. A film that breaks off gives the frames before the damage.
+        BadInput: with the first frame, when not one can be decoded. A damaged film gives what decodes.
     """
     from pipeline.video import read
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -16,12 +18,23 @@ if TYPE_CHECKING:
 THUMBNAIL_WIDTH = 320  # pixels
 THUMBNAIL_QUALITY = 80  # of JPEG
 
+MAX_PIXELS = 90_000_000
+"""A picture with more would take some 300 MB and the machine's other work with it. Large JPEGs are decoded
+smaller, so the largest cameras' photographs pass."""
+
+SHORTER_SIDE = 512  # pixels; a JPEG is never decoded smaller, twice what the captioner looks at
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "HEIF")
+"""Not all that Pillow knows: it would run Ghostscript on a PostScript file that calls itself a JPEG."""
+
+_HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
+
 
 def decode_still(data: bytes, name: str) -> NDArray[np.uint8]:
     """The picture in a file's bytes: (height, width, 3), RGB, turned as its EXIF says.
 
-    Transparent pictures are laid on white, more than 8 bits are scaled down, of an animation the first picture
-    counts.
+    Transparent pictures are laid on white, more than 8 bits are scaled down, an animation gives its first
+    picture. JPEGs with a shorter side of 1024 pixels or more are decoded at a half, a quarter or an eighth.
 
     Raises:
         BadInput: the file is empty, no picture, cut short, or so large that it would exhaust memory.
@@ -32,50 +45,90 @@ def decode_still(data: bytes, name: str) -> NDArray[np.uint8]:
     if not data:
         raise BadInput(f"{name}: the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                return np.asarray(_upright_rgb(image))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(f"{name}: the picture is too large to decode safely; make it smaller") from error
+        with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
+            _shrink_on_load(image)
+            if math.prod(image.size) > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            return np.asarray(_rgb(_upright(image)))
+    except Image.DecompressionBombError as error:
+        raise BadInput(
+            f"{name}: the picture has too many pixels to decode safely; make it smaller"
+        ) from error
     except UnidentifiedImageError as error:
+        if data[4:12] in _HEIF_BRANDS:
+            raise BadInput(f"{name}: HEIC pictures cannot be read; convert it to JPEG") from error
         raise BadInput(f"{name}: not a picture, or of a kind that cannot be read") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        raise BadInput(f"{name}: the picture is damaged: {_one_line(error)}") from error
+    except Exception as error:  # what damaged files raise in Pillow's plug-ins has no common class
+        raise BadInput(f"{name}: the picture is damaged: {_what(error)}") from error
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    from PIL import Image, ImageOps
+@functools.cache
+def _readable_formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    # Remarks about odd but readable pictures would otherwise reach stderr, once for each kind.
+    warnings.filterwarnings("ignore", module=r"PIL(\..*)?$")
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _shrink_on_load(image: Image.Image) -> None:
+    """Let the JPEG decoder skip detail that nobody will look at; other formats ignore it."""
+    scale = min(image.size) / SHORTER_SIDE
+    if scale >= 2:
+        image.draft(None, (math.ceil(image.width / scale), math.ceil(image.height / scale)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import ImageOps
 
     image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        import numpy as np
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF that cannot be read says nothing about which way is up
+        return image
 
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
+
+def _rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _eight_bits(image).convert("RGB")
+    if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits by its full scale; of 32 bits or floats, which have none, by what it holds."""
+    import numpy as np
+    from PIL import Image
+
+    grey = np.nan_to_num(np.asarray(image).astype(np.float64))
+    low, high = float(grey.min()), float(grey.max())
+    if image.mode != "F" and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    return Image.fromarray(np.rint((grey - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
+
+
 def thumbnail(image: NDArray[np.uint8], *, width: int = THUMBNAIL_WIDTH) -> bytes:
-    """A JPEG of an RGB image (height, width, 3), at most `width` pixels wide; never enlarged."""
+    """A JPEG of an RGB image (height, width, 3), at most `width` wide and twice as high; never enlarged."""
     import cv2
 
-    scale = width / image.shape[1]
+    height_now, width_now = image.shape[:2]
+    scale = min(width / width_now, 2 * width / height_now)
+    small: cv2.typing.MatLike = image
     if scale < 1:
-        size = (width, max(1, round(image.shape[0] * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    done, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY]
-    )
+        size = (max(1, round(width_now * scale)), max(1, round(height_now * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY]
+    done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), quality)
     if not done:
-        raise BadInput("a frame could not be written as a JPEG")
+        raise BadInput("a frame cannot be written as a JPEG")
     return jpeg.tobytes()
 
 
-def _one_line(error: BaseException) -> str:
+def _what(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from model.errors import GpucaptError
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, one_line
 from pipeline.storage import Entry, Storage, Unreadable
 
 OURS = ".gpucapt-tmp-"
@@ -214,7 +214,7 @@ class LocalStorage(Storage):
         path = self.path(key)
         with self._failures(key), _unfinished(path) as temporary:
             temporary.write_bytes(data)
-            # Etags are times: the kernel's own move in steps of milliseconds, too coarse to tell two writes apart.
+            # Etags are times, and the kernel's own move in steps of milliseconds: too coarse.
             os.utime(temporary, ns=(time.time_ns(),) * 2)
             yield temporary, path
 
@@ -223,7 +223,8 @@ class LocalStorage(Storage):
         try:
             yield
         except OSError as error:
-            raise GpucaptError(f"cannot write {_shown(self.root)}/{key}: {error.strerror or error}") from error
+            where = _shown(self.root / name_from_key(key))
+            raise GpucaptError(f"cannot change {where}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -289,4 +290,4 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _shown(path: Path) -> str:
-    return key_from_name(str(path))
+    return one_line(key_from_name(str(path)))

@@ -23,12 +23,12 @@ VIDEO_EXTENSIONS = frozenset({
     ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 })
 STILL_EXTENSIONS = frozenset({
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
-    ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
+    ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })
 OUTPUT_NAMES = frozenset({
-    "captions.jsonl", "captions.csv", "captions.json", "captions.vtt", "captions.srt", "story.md", "story.json",
-    "report.html", "manifest.json",
+    "captions.jsonl", "captions.csv", "captions.json", "captions.vtt", "captions.srt", "story.md",
+    "story.json", "report.html", "manifest.json",
 })
 # fmt: on
 RESERVED = (".gpucapt", "runs")
@@ -175,5 +175,7 @@ def open_source(url: str) -> tuple[Storage, Iterator[Source | SetAside]]:
         raise GpucaptError(f"SOURCE {url} does not exist; name a folder, a video or a picture")
     kind = kind_of(name)
     if kind is None:
-        raise GpucaptError(f"SOURCE {url} has an extension of neither a video nor a picture; name another file")
+        raise GpucaptError(
+            f"SOURCE {url} has an extension of neither a video nor a picture; name another file"
+        )
     return parent, iter((Source(name, kind, name if kind == "video" else "", entry),))

@@ -1,0 +1,200 @@
+"""### Captions for what arrives in a folder
+
+Looks at **incoming**, captions every video and every folder of still frames that is there, and writes captions,
+reports and stories to **destination**. Finished inputs move to `archive/<run>/`, those that cannot be used to
+`failed/<run>/`, each with a `.error.json` that says why.
+
+| task | what it does |
+|---|---|
+| `plan` | lists incoming, takes away what is done, and cuts the rest into shards |
+| `shards` | hands the shards on, one to each `caption` task |
+| `caption` | captions one shard; the only task that wants a GPU |
+| `captioned` | waits until every shard has ended, well or not |
+| `finish` | merges, writes the run's summary and table, moves the inputs |
+| `outcome` | marks the run as failed when one of the tasks above failed |
+
+**A bad input is not a failure**: it is set aside with its reason, and the run succeeds. `caption` is red only when the
+work itself broke (no memory, no disk, no GPU). Clear that one task instance together with what is downstream of it:
+it goes on after the last frames it saved, and the other shards are left alone. `finish` runs all the same, so that
+good work is not held up. Running the DAG again is always safe: what is done is not done twice.
+
+**Configuration** is read from the environment of the scheduler and the workers:
+
+| variable | meaning | default |
+|---|---|---|
+| `GPUCAPT_INCOMING`, `GPUCAPT_DESTINATION` | folders or `s3://bucket/prefix`; with both set the DAG runs on its schedule, otherwise they are asked for in the trigger form | – |
+| `GPUCAPT_SCHEDULE` | cron expression or preset (`@hourly`); `none`: only when triggered | `*/10 * * * *` |
+| `GPUCAPT_MODEL`, `GPUCAPT_EVERY`, `GPUCAPT_BEAM_SIZE`, … | defaults of the parameters in the trigger form | those of `gpucapt caption` |
+| `GPUCAPT_RUNNER` | where the command lines run; `local` is a process beside the scheduler | `local` |
+| `GPUCAPT_COMMAND` | how the local runner starts gpucapt | the one in Airflow's environment |
+| `GPUCAPT_GPU_POOL` | an Airflow pool with one slot a GPU: `airflow pools set gpu 2 GPUs`, then `GPUCAPT_GPU_POOL=gpu`. Without it, one shard is captioned at a time | – |
+| `GPUCAPT_RETRIES` | how often a task that failed is tried again, after 30 s, 1 min, 2 min, … | `2` |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Context, Param, TriggerRule, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from runners import runner
+
+PLACE = r"^(s3://[^/]|file:///|/)"
+STORIES = ["outline", "none"]
+
+
+def setting(name: str) -> str | None:
+    """``GPUCAPT_<NAME>``, or None where it is not set or empty."""
+    return os.environ.get(f"GPUCAPT_{name}") or None
+
+
+def number(name: str, default: float | None, kind: type[int] | type[float] = float) -> float | None:
+    """A setting that is a number."""
+    text = setting(name)
+    if text is None:
+        return default
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"GPUCAPT_{name} is {text!r}; it must be a number") from None
+
+
+def place(name: str, title: str, description: str) -> Param:
+    """A folder; without a default the trigger form insists on a value."""
+    default = {"default": given} if (given := setting(name)) else {}
+    return Param(**default, type="string", pattern=PLACE, title=title, description_md=description)
+
+
+def form() -> dict[str, Param]:
+    """The fields of the trigger form: defaults from the environment, values checked before a run is made."""
+    where = "A folder (absolute path) or `s3://bucket/prefix`"
+    return {
+        "incoming": place("INCOMING", "Incoming", f"{where} with videos and folders of still frames."),
+        "destination": place("DESTINATION", "Destination", f"{where} for captions, reports and stories."),
+        "every": Param(
+            number("EVERY", 1.0),
+            type="number",
+            exclusiveMinimum=0,
+            title="Seconds between frames",
+            description_md="Of a video, take one frame every so many seconds.",
+        ),
+        "max_frames": Param(
+            number("MAX_FRAMES", None, int),
+            type=["null", "integer"],
+            minimum=1,
+            title="Most frames of a source",
+            description_md="Stop after so many frames of a video or a folder. Empty: all of them.",
+        ),
+        "beam_size": Param(
+            number("BEAM_SIZE", 5, int),
+            type="integer",
+            minimum=1,
+            maximum=50,
+            title="Beam size",
+            description_md="How many sentences are kept in view while a caption is written: 1 is fast, 5 is good.",
+        ),
+        "model": Param(
+            setting("MODEL"),
+            type=["null", "string"],
+            title="Model",
+            description_md="A checkpoint's folder or a registered name. Empty: the champion, or the bundled model.",
+        ),
+        "story": Param(
+            setting("STORY") or STORIES[0],
+            type="string",
+            enum=STORIES,
+            title="Story",
+            description_md="What writes the story of each source.",
+        ),
+    }
+
+
+def plan_arguments(context: Context, jinja_env: object) -> list[str]:
+    """``gpucapt ingest plan …`` for the parameters of this run. A value is one argument, whatever it contains."""
+    params: Mapping[str, Any] = context["params"]
+    options = [
+        f"--{name.replace('_', '-')}={params[name]}"
+        for name in ("every", "max_frames", "beam_size", "model", "story")
+        if params[name] is not None
+    ]
+    return ["ingest", "plan", *options, "--", params["incoming"], params["destination"]]
+
+
+def finish_arguments(context: Context, jinja_env: object) -> list[str]:
+    """``gpucapt ingest finish …`` for the run that plan began."""
+    return ["ingest", "finish", "--", parsed(context["ti"].xcom_pull(task_ids="plan"))["run"]]
+
+
+def parsed(plan: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What plan printed last: ``{"run": …, "shards": [URI, …]}``. Some runners hand it on parsed."""
+    try:
+        found = json.loads(plan) if isinstance(plan, str) else plan
+        if isinstance(found, Mapping) and isinstance(found["run"], str) and isinstance(found["shards"], list):
+            return found
+    except (ValueError, KeyError):
+        pass
+    raise AirflowFailException(f"the last line of `gpucapt ingest plan` is not a plan: {str(plan)[:200]!r}")
+
+
+def schedule() -> str | None:
+    """On a schedule only where it is known what to do then."""
+    if not (setting("INCOMING") and setting("DESTINATION")):
+        return None
+    chosen = setting("SCHEDULE") or "*/10 * * * *"
+    return None if chosen.lower() == "none" else chosen
+
+
+with DAG(
+    dag_id="caption_frames",
+    dag_display_name="Caption frames",
+    description="Captions, reports and stories for the videos and stills that arrive in a folder",
+    doc_md=__doc__,
+    schedule=schedule(),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    params=form(),
+    default_args={
+        "retries": number("RETRIES", 2, int),
+        "retry_delay": timedelta(seconds=30),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=10),
+    },
+    tags=["gpucapt"],
+) as dag:
+    where = runner()
+
+    plan = where.task("plan", plan_arguments, doc_md="Lists incoming and cuts what is to do into shards.")
+
+    @task(doc_md="Turns the plan into one list of arguments for each `caption` task.")
+    def shards(plan: str | Mapping[str, Any]) -> list[list[str]]:
+        return [["ingest", "shard", "--", uri] for uri in parsed(plan)["shards"]]
+
+    # Nothing to do is an empty list: Airflow skips `caption`, and the run goes on to `finish`.
+    command_lines = shards(plan.output)
+    caption = where.mapped(
+        "caption", command_lines, gpu=True, do_xcom_push=False, doc_md="Captions the sources of one shard."
+    )
+
+    # `finish` wants a plan that succeeded, and shards that have ended in whatever way; no single rule says that.
+    captioned = EmptyOperator(task_id="captioned", trigger_rule=TriggerRule.ALL_DONE)
+    finish = where.task(
+        "finish", finish_arguments, doc_md="Merges, writes the run's files, moves the inputs."
+    )
+
+    @task(
+        trigger_rule=TriggerRule.ONE_FAILED, retries=0, doc_md="Fails when something failed, or is skipped."
+    )
+    def outcome() -> None:
+        raise AirflowFailException("a task of this run failed; its log says why")
+
+    plan >> command_lines >> caption >> captioned
+    [command_lines, captioned] >> finish
+    # Airflow judges a run by its last tasks alone, and `finish` succeeds beside a shard that failed.
+    [plan, command_lines, caption, finish] >> outcome()

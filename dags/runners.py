@@ -1,0 +1,156 @@
+"""Where one ``gpucapt …`` command line runs: the choice of operator, and nothing else.
+
+A DAG asks ``runner()`` for the one that ``GPUCAPT_RUNNER`` names and builds its tasks with it; it never sees the
+operator. Every runner keeps the same promises:
+
+- ``arguments`` is what follows ``gpucapt`` on the command line, one list element an argument. It may be a list, an
+  XComArg, or a callable ``(context, jinja_env) -> list``, which Airflow calls when the task starts. No shell reads it.
+- the task's XCom is the last line that the command prints on its standard output,
+- what it prints goes into the task's log while it runs,
+- exit code 0 is success. 2 (wrong usage) fails for good; anything else is retried as the task's options say.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from airflow.sdk import BaseOperator, Context, XComArg
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+Arguments = Sequence[str] | XComArg | Callable[..., list[str]]
+
+WRONG_USAGE = 2
+LONGEST_LOGGED_LINE = 4000
+SECONDS_TO_STOP = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Builds the tasks of one kind. ``takes`` is the operator's templated field for the arguments."""
+
+    operator: type[BaseOperator]
+    takes: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    gpu_options: Mapping[str, Any] = field(default_factory=dict)
+    """Added for a task that uses a GPU."""
+
+    def task(self, task_id: str, arguments: Arguments, *, gpu: bool = False, **options: Any) -> BaseOperator:
+        """One task that runs ``gpucapt`` with these arguments."""
+        return self.operator(task_id=task_id, **{self.takes: arguments}, **self._options(gpu, options))
+
+    def mapped(self, task_id: str, arguments: XComArg, *, gpu: bool = False, **options: Any) -> Any:
+        """One task for each list of arguments in ``arguments``; the last argument names it in the UI."""
+        named = {"map_index_template": f"{{{{ task.{self.takes}[-1].rsplit('/', 1)[-1] }}}}"}
+        partial = self.operator.partial(task_id=task_id, **named, **self._options(gpu, options))
+        return partial.expand(**{self.takes: arguments})
+
+    def _options(self, gpu: bool, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self.options, **(self.gpu_options if gpu else {}), **options}
+
+
+def runner() -> Runner:
+    """The runner that ``GPUCAPT_RUNNER`` names (default: local)."""
+    name = os.environ.get("GPUCAPT_RUNNER") or "local"
+    build = RUNNERS.get(name)
+    if build is None:
+        raise ValueError(f"GPUCAPT_RUNNER is {name!r}; it must be one of: {', '.join(RUNNERS)}")
+    return build()
+
+
+def local() -> Runner:
+    """Processes beside the scheduler. Without a pool of GPUs, one captions at a time: each takes the whole machine."""
+    pool = os.environ.get("GPUCAPT_GPU_POOL")
+    return Runner(
+        LocalProcess, "arguments", gpu_options={"pool": pool} if pool else {"max_active_tis_per_dag": 1}
+    )
+
+
+RUNNERS: dict[str, Callable[[], Runner]] = {"local": local}
+
+
+def local_command() -> list[str]:
+    """How to start gpucapt on this machine: ``GPUCAPT_COMMAND``, else the one beside this Python, else on the path."""
+    if command := os.environ.get("GPUCAPT_COMMAND"):
+        return shlex.split(command)
+    beside = Path(sys.executable).with_name("gpucapt")
+    found = str(beside) if beside.exists() else shutil.which("gpucapt")
+    if found is None:
+        raise AirflowFailException(
+            f"gpucapt is neither beside {sys.executable} nor on the path; "
+            "install it there, or set GPUCAPT_COMMAND to how it is started"
+        )
+    return [found]
+
+
+class LocalProcess(BaseOperator):
+    """Runs ``gpucapt`` with ``arguments`` as a process of the machine that runs the task."""
+
+    template_fields: Sequence[str] = ("arguments",)
+    ui_color = "#e8f0e4"
+
+    def __init__(self, *, arguments: Arguments, **options: Any) -> None:
+        super().__init__(**options)
+        self.arguments = arguments
+        self._process: subprocess.Popen[str] | None = None
+
+    def execute(self, context: Context) -> str | None:
+        assert isinstance(self.arguments, Sequence), "Airflow resolves templated fields before execute"
+        command = [*local_command(), *self.arguments]
+        self.log.info("Running %s", shlex.join(command))
+        # A group of its own, so that on_kill reaches what gpucapt starts.
+        self._process = process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        last_said: deque[str] = deque(maxlen=1)
+        errors = threading.Thread(target=self._log_lines, args=(process.stderr, last_said), daemon=True)
+        errors.start()
+        last_printed: deque[str] = deque(maxlen=1)
+        self._log_lines(process.stdout, last_printed)
+        errors.join()
+        code = process.wait()
+        if code != 0:
+            raise failure(self.arguments, code, "".join(last_said or last_printed))
+        return "".join(last_printed) or None
+
+    def on_kill(self) -> None:
+        """Airflow's way to say that the task shall end: ask, then insist. The work done stays and is resumed."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def _log_lines(self, stream: IO[str], last: deque[str]) -> None:
+        for line in stream:
+            if text := line.rstrip():
+                last.append(text)
+                shortened = len(text) > LONGEST_LOGGED_LINE
+                self.log.info("%s", f"{text[:LONGEST_LOGGED_LINE]}…" if shortened else text)
+
+
+def failure(arguments: Sequence[str], code: int, said: str) -> Exception:
+    """The error of a task whose command ended with ``code``; ``said`` is the last line it had to say."""
+    ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    message = f"gpucapt {' '.join(arguments[:2])} {ended}" + (f": {said}" if said else "")
+    return AirflowFailException(message) if code == WRONG_USAGE else AirflowException(message)

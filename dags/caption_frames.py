@@ -1,8 +1,8 @@
 """### Captions for what arrives in a folder
 
-Looks at **incoming**, captions every video and every folder of still frames that is there, and writes captions,
-reports and stories to **destination**. Finished inputs move to `archive/<run>/`, those that cannot be used to
-`failed/<run>/`, each with a `.error.json` that says why.
+Looks at **incoming**, captions every video and every folder of still frames that is there, and writes
+captions, reports and stories to **destination**. Finished inputs move to `archive/<run>/`, those that cannot
+be used to `failed/<run>/`, each with a `.error.json` that says why.
 
 | task | what it does |
 |---|---|
@@ -11,24 +11,28 @@ reports and stories to **destination**. Finished inputs move to `archive/<run>/`
 | `caption` | captions one shard; the only task that wants a GPU |
 | `captioned` | waits until every shard has ended, well or not |
 | `finish` | merges, writes the run's summary and table, moves the inputs |
-| `outcome` | marks the run as failed when one of the tasks above failed |
+| `outcome` | fails when one of the tasks above failed, so that the run does; otherwise it is skipped |
 
-**A bad input is not a failure**: it is set aside with its reason, and the run succeeds. `caption` is red only when the
-work itself broke (no memory, no disk, no GPU). Clear that one task instance together with what is downstream of it:
-it goes on after the last frames it saved, and the other shards are left alone. `finish` runs all the same, so that
-good work is not held up. Running the DAG again is always safe: what is done is not done twice.
+**A bad input is not a failure**: it is set aside with its reason, and the run succeeds. `caption` is red only
+when the work itself broke (no memory, no disk, no GPU). Clear that one task instance together with what is
+downstream of it: it goes on after the last frames it saved, and the other shards are left alone. `finish` runs
+all the same, so that good work is not held up. Running the DAG again is always safe: what is done is not done
+twice.
 
 **Configuration** is read from the environment of the scheduler and the workers:
 
-| variable | meaning | default |
-|---|---|---|
-| `GPUCAPT_INCOMING`, `GPUCAPT_DESTINATION` | folders or `s3://bucket/prefix`; with both set the DAG runs on its schedule, otherwise they are asked for in the trigger form | – |
-| `GPUCAPT_SCHEDULE` | cron expression or preset (`@hourly`); `none`: only when triggered | `*/10 * * * *` |
-| `GPUCAPT_MODEL`, `GPUCAPT_EVERY`, `GPUCAPT_BEAM_SIZE`, … | defaults of the parameters in the trigger form | those of `gpucapt caption` |
-| `GPUCAPT_RUNNER` | where the command lines run; `local` is a process beside the scheduler | `local` |
-| `GPUCAPT_COMMAND` | how the local runner starts gpucapt | the one in Airflow's environment |
-| `GPUCAPT_GPU_POOL` | an Airflow pool with one slot a GPU: `airflow pools set gpu 2 GPUs`, then `GPUCAPT_GPU_POOL=gpu`. Without it, one shard is captioned at a time | – |
-| `GPUCAPT_RETRIES` | how often a task that failed is tried again, after 30 s, 1 min, 2 min, … | `2` |
+- `GPUCAPT_INCOMING`, `GPUCAPT_DESTINATION`: folders or `s3://bucket/prefix`. With both set the DAG runs on its
+  schedule; without, it runs when triggered, and the form asks for them.
+- `GPUCAPT_SCHEDULE`: a cron expression or preset such as `@hourly`; `none` to run only when triggered.
+  Default: every ten minutes.
+- `GPUCAPT_EVERY`, `GPUCAPT_MAX_FRAMES`, `GPUCAPT_BEAM_SIZE`, `GPUCAPT_MODEL`, `GPUCAPT_STORY`: what the trigger
+  form is filled with. Any other option of `gpucapt ingest` can be set the same way.
+- `GPUCAPT_RUNNER`: where the command lines run. `local` (the default) is a process beside the scheduler.
+- `GPUCAPT_COMMAND`: how the local runner starts gpucapt. Default: the one in Airflow's own environment.
+- `GPUCAPT_GPU_POOL`: the Airflow pool of the `caption` tasks, one slot a GPU. Make it with
+  `airflow pools set gpu 2 GPUs`, then set `GPUCAPT_GPU_POOL=gpu`. Without it they are in the default pool, and
+  one shard is captioned at a time.
+- `GPUCAPT_RETRIES`: how often a failed task is tried again, after half a minute, one, two … Default: 2.
 """
 
 from __future__ import annotations
@@ -78,11 +82,12 @@ def form() -> dict[str, Param]:
         "incoming": place("INCOMING", "Incoming", f"{where} with videos and folders of still frames."),
         "destination": place("DESTINATION", "Destination", f"{where} for captions, reports and stories."),
         "every": Param(
-            number("EVERY", 1.0),
-            type="number",
+            number("EVERY", None if setting("FPS") or setting("SCENES") else 1.0),
+            type=["null", "number"],
             exclusiveMinimum=0,
             title="Seconds between frames",
-            description_md="Of a video, take one frame every so many seconds.",
+            description_md="Of a video, take one frame every so many seconds. "
+            "Empty: as `GPUCAPT_FPS` or `GPUCAPT_SCENES` say, or every second.",
         ),
         "max_frames": Param(
             number("MAX_FRAMES", None, int),
@@ -97,13 +102,13 @@ def form() -> dict[str, Param]:
             minimum=1,
             maximum=50,
             title="Beam size",
-            description_md="How many sentences are kept in view while a caption is written: 1 is fast, 5 is good.",
+            description_md="Sentences kept in view while a caption is written: 1 is fast, 5 is good.",
         ),
         "model": Param(
             setting("MODEL"),
             type=["null", "string"],
             title="Model",
-            description_md="A checkpoint's folder or a registered name. Empty: the champion, or the bundled model.",
+            description_md="A checkpoint's folder. Empty: the bundled model.",
         ),
         "story": Param(
             setting("STORY") or STORIES[0],
@@ -116,7 +121,7 @@ def form() -> dict[str, Param]:
 
 
 def plan_arguments(context: Context, jinja_env: object) -> list[str]:
-    """``gpucapt ingest plan …`` for the parameters of this run. A value is one argument, whatever it contains."""
+    """``gpucapt ingest plan …`` for the parameters of this run. Each value is one argument."""
     params: Mapping[str, Any] = context["params"]
     options = [
         f"--{name.replace('_', '-')}={params[name]}"
@@ -182,15 +187,11 @@ with DAG(
         "caption", command_lines, gpu=True, do_xcom_push=False, doc_md="Captions the sources of one shard."
     )
 
-    # `finish` wants a plan that succeeded, and shards that have ended in whatever way; no single rule says that.
+    # `finish` wants a plan that succeeded, and shards that ended in whatever way; no single rule says that.
     captioned = EmptyOperator(task_id="captioned", trigger_rule=TriggerRule.ALL_DONE)
-    finish = where.task(
-        "finish", finish_arguments, doc_md="Merges, writes the run's files, moves the inputs."
-    )
+    finish = where.task("finish", finish_arguments, doc_md="Merges, writes, moves the inputs.")
 
-    @task(
-        trigger_rule=TriggerRule.ONE_FAILED, retries=0, doc_md="Fails when something failed, or is skipped."
-    )
+    @task(trigger_rule=TriggerRule.ONE_FAILED, retries=0, doc_md="Fails when something failed.")
     def outcome() -> None:
         raise AirflowFailException("a task of this run failed; its log says why")
 

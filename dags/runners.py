@@ -1,10 +1,11 @@
 """Where one ``gpucapt …`` command line runs: the choice of operator, and nothing else.
 
-A DAG asks ``runner()`` for the one that ``GPUCAPT_RUNNER`` names and builds its tasks with it; it never sees the
-operator. Every runner keeps the same promises:
+A DAG asks ``runner()`` for the one that ``GPUCAPT_RUNNER`` names and builds its tasks with it; it never sees
+the operator. Every runner keeps the same promises:
 
-- ``arguments`` is what follows ``gpucapt`` on the command line, one list element an argument. It may be a list, an
-  XComArg, or a callable ``(context, jinja_env) -> list``, which Airflow calls when the task starts. No shell reads it.
+- ``arguments`` is what follows ``gpucapt`` on the command line, one list element an argument; no shell reads
+  it. It may be a list, an XComArg, or a callable ``(context, jinja_env) -> list``, which Airflow calls when the
+  task starts.
 - the task's XCom is the last line that the command prints on its standard output,
 - what it prints goes into the task's log while it runs,
 - exit code 0 is success. 2 (wrong usage) fails for good; anything else is retried as the task's options say.
@@ -80,7 +81,7 @@ RUNNERS: dict[str, Callable[[], Runner]] = {"local": local}
 
 
 def local_command() -> list[str]:
-    """How to start gpucapt on this machine: ``GPUCAPT_COMMAND``, else the one beside this Python, else on the path."""
+    """How to start gpucapt: ``GPUCAPT_COMMAND``, else the one beside this Python, else on the path."""
     if command := os.environ.get("GPUCAPT_COMMAND"):
         return shlex.split(command)
     beside = Path(sys.executable).with_name("gpucapt")
@@ -131,7 +132,7 @@ class LocalProcess(BaseOperator):
         return "".join(last_printed) or None
 
     def on_kill(self) -> None:
-        """Airflow's way to say that the task shall end: ask, then insist. The work done stays and is resumed."""
+    """Airflow's way to say that the task shall end: ask, then insist. Work done stays and is resumed."""
         process = self._process
         if process is None or process.poll() is not None:
             return

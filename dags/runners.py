@@ -4,8 +4,8 @@ A DAG asks ``runner()`` for the one that ``GPUCAPT_RUNNER`` names and builds its
 the operator. Every runner keeps the same promises:
 
 - ``arguments`` is what follows ``gpucapt`` on the command line, one list element an argument; no shell reads
-  it. It may be a list, an XComArg, or a callable ``(context, jinja_env) -> list``, which Airflow calls when the
-  task starts.
+  it. It may be a list, an XComArg, or a callable ``(context, jinja_env) -> list``, which Airflow calls when
+  the task starts.
 - the task's XCom is the last line that the command prints on its standard output,
 - what it prints goes into the task's log while it runs,
 - exit code 0 is success. 2 (wrong usage) fails for good; anything else is retried as the task's options say.
@@ -70,11 +70,10 @@ def runner() -> Runner:
 
 
 def local() -> Runner:
-    """Processes beside the scheduler. Without a pool of GPUs, one captions at a time: each takes the whole machine."""
+    """Processes beside the scheduler. Without a pool, one captions at a time: it takes the whole machine."""
     pool = os.environ.get("GPUCAPT_GPU_POOL")
-    return Runner(
-        LocalProcess, "arguments", gpu_options={"pool": pool} if pool else {"max_active_tis_per_dag": 1}
-    )
+    limit: dict[str, Any] = {"pool": pool} if pool else {"max_active_tis_per_dag": 1}
+    return Runner(LocalProcess, "arguments", gpu_options=limit)
 
 
 RUNNERS: dict[str, Callable[[], Runner]] = {"local": local}
@@ -132,7 +131,7 @@ class LocalProcess(BaseOperator):
         return "".join(last_printed) or None
 
     def on_kill(self) -> None:
-    """Airflow's way to say that the task shall end: ask, then insist. Work done stays and is resumed."""
+        """Airflow's way to say that the task shall end: ask, then insist. Work done stays and is resumed."""
         process = self._process
         if process is None or process.poll() is not None:
             return

@@ -58,9 +58,11 @@ class Decoder(Protocol):
 class AttentionLSTM(nn.Module):
     """Show, Attend and Tell: soft attention with a gate on the context (Xu et al. 2015, §3.1.2, §4.2.1).
 
-    Where the paper attends over the raw features, `feature_size` may first project them, which makes
-    each step cheaper. Everything of the picture that stays the same from word to word (that projection
-    and the attention's keys) is computed once, in `start`.
+    Where the paper attends over the raw features, `feature_size` may first project them, and where it
+    scores a cell by a small network ("additive", Bahdanau et al. 2015), `attention` "dot" takes the
+    scaled product of query and key (Vaswani et al. 2017, §3.2.1): both make each step much cheaper.
+    Everything of the picture that stays the same from word to word (that projection and the
+    attention's keys) is computed once, in `start`.
     """
 
     def __init__(
@@ -73,10 +75,13 @@ class AttentionLSTM(nn.Module):
         attention_size: int = 512,
         feature_size: int | None = None,
         dropout: float = 0.5,
+        attention: str = "additive",
         attention_activation: str = "relu",
     ) -> None:
         super().__init__()
         depth = feature_size or channels
+        if attention not in ("additive", "dot"):
+            raise GpucaptError(f"There is no attention {attention!r}; use additive or dot.")
         self.activation = _ACTIVATIONS[attention_activation]
         self.project: nn.Module = nn.Identity()
         if feature_size:
@@ -84,7 +89,7 @@ class AttentionLSTM(nn.Module):
             self.project = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, feature_size), nn.ReLU())
         self.key = nn.Linear(depth, attention_size)
         self.query = nn.Linear(hidden_size, attention_size)
-        self.score = nn.Linear(attention_size, 1)
+        self.score = nn.Linear(attention_size, 1) if attention == "additive" else None
         self.gate = nn.Linear(hidden_size, depth)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         self.cell = nn.LSTMCell(embedding_size + depth, hidden_size)
@@ -105,31 +110,36 @@ class AttentionLSTM(nn.Module):
 
     def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, Tensor]:
         """Words (B, K) → logits (B, K, V), next state, attention (B, K, L)."""
-        hidden, memory, attention = self._advance(self._word_gates(words), state)
+        hidden, memory, attention = self._advance(self._word_gates(words), state, self._state_weight())
         return self.output(self.dropout(hidden)), DecoderState(state.image, (hidden, memory)), attention
 
     def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher forcing; see `Decoder.forward`."""
-        steps = int(lengths.max())
-        # Longest first, so that a picture whose captions have ended leaves the batch.
+        # Longest first, so that pictures whose captions have ended can leave the batch.
         longest, order = lengths.amax(dim=1).sort(descending=True, stable=True)
         features, words, lengths = features[order], words[order], lengths[order]
-        alive = [int((longest > t).sum()) for t in range(steps)]
-        word_gates = self._word_gates(words[:, :, :steps])
+        steps = int(longest[0])
+        pictures = [int((longest > t).sum()) for t in range(steps)]
+        word_gates = self._word_gates(words[:, :, :steps]).unbind(dim=2)
+        weight = self._state_weight()
         state = self.start(features)
         state.beams = tuple(t.expand(-1, words.shape[1], -1) for t in state.beams)
-        hiddens, attended = [], words.new_zeros((*lengths.shape, state.image[0].shape[1])).float()
+        attended = words.new_zeros((*lengths.shape, state.image[0].shape[1]), dtype=torch.float)
+        n, finished, hiddens, targets = len(words), [], [], []
         for t in range(steps):
-            n = alive[t]
-            if n < state.image[0].shape[0]:
+            if pictures[t] <= 0.8 * n:  # copying the rest is worth it only now and then
+                n = pictures[t]
+                finished.append(attended[n:])
+                attended = attended[:n]
                 state = DecoderState(tuple(x[:n] for x in state.image), tuple(x[:n] for x in state.beams))
-            hidden, memory, attention = self._advance(word_gates[:n, :, t], state)
+            hidden, memory, attention = self._advance(word_gates[t][:n], state, weight)
             state.beams = (hidden, memory)
-            real = (lengths[:n] > t).unsqueeze(2)
-            attended = torch.cat([attended[:n] + attention.float() * real, attended[n:]])
-            hiddens.append(hidden[real.squeeze(2)])
-        targets = [words[:n, :, t + 1][lengths[:n] > t] for t, n in enumerate(alive)]
+            real = lengths[:n] > t
+            attended = attended + attention.float() * real.unsqueeze(2)
+            hiddens.append(hidden[real])
+            targets.append(words[:n, :, t + 1][real])
         logits = self.output(self.dropout(torch.cat(hiddens)))
+        attended = torch.cat([attended, *reversed(finished)])
         return logits, torch.cat(targets), attended[order.argsort()]
 
     def _word_gates(self, words: Tensor) -> Tensor:
@@ -138,18 +148,29 @@ class AttentionLSTM(nn.Module):
         embedded = self.dropout(self.embedding(words))
         return F.linear(embedded, self.cell.weight_ih[:, :size], self.cell.bias_ih + self.cell.bias_hh)
 
-    def _advance(self, word_gates: Tensor, state: DecoderState) -> tuple[Tensor, Tensor, Tensor]:
+    def _state_weight(self) -> Tensor:
+        """The context's and the hidden state's share of the gates as one matrix."""
+        return torch.cat([self.cell.weight_ih[:, self.embedding.embedding_dim :], self.cell.weight_hh], dim=1)
+
+    def _advance(
+        self, word_gates: Tensor, state: DecoderState, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         (cells, keys), (hidden, memory) = state.image, state.beams
-        energy = self.activation(keys.unsqueeze(1) + self.query(hidden).unsqueeze(2))
-        attention = self.score(energy).squeeze(3).softmax(dim=2)
+        attention = self._score(self.query(hidden), keys).softmax(dim=2)
         context = torch.sigmoid(self.gate(hidden)) * torch.bmm(attention.to(cells.dtype), cells)
-        size = self.embedding.embedding_dim
-        weight = torch.cat([self.cell.weight_ih[:, size:], self.cell.weight_hh], dim=1)
         gates = word_gates + F.linear(torch.cat([context, hidden], dim=2), weight)
         enter, forget, update, leave = gates.chunk(4, dim=2)
         memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(update)
         hidden = torch.sigmoid(leave) * torch.tanh(memory)
         return hidden, memory, attention
+
+    def _score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """Query (B, K, A), keys (B, L, A) → how much each cell matters (B, K, L)."""
+        if self.score is None:
+            return torch.bmm(query * query.shape[2] ** -0.5, keys.to(query.dtype).transpose(1, 2))
+        energy = self.activation(keys.unsqueeze(1) + query.unsqueeze(2))
+        scores: Tensor = self.score(energy).squeeze(3)
+        return scores
 
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}

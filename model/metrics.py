@@ -1,0 +1,69 @@
+"""BLEU-1..4, METEOR, ROUGE-L and CIDEr by pycocoevalcap, on words as `tokenize` makes them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+Captions = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Corpus scores by name (0 … 1, CIDEr 0 … 10) and, where the metric has them, each picture's."""
+
+    corpus: dict[str, float]
+    pictures: dict[str, dict[str, float]]
+
+
+def score_captions(candidates: Mapping[str, str], references: Captions, *, meteor: bool = True) -> Scores:
+    """Score one caption a picture against its references, both as words joined by blanks.
+
+    METEOR needs Java; without it the others are counted and a warning says that it is left out.
+    """
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    names = sorted(candidates)
+    truth = {name: list(references[name]) for name in names}
+    said = {name: [candidates[name]] for name in names}
+    corpus: dict[str, float] = {}
+    pictures: dict[str, dict[str, float]] = {name: {} for name in names}
+
+    bleu, each = Bleu(4).compute_score(truth, said, verbose=0)
+    for n in range(4):
+        corpus[f"BLEU-{n + 1}"] = float(bleu[n])
+    for name, value in zip(truth, each[3], strict=True):
+        pictures[name]["BLEU-4"] = float(value)
+    scorers = {"ROUGE-L": Rouge(), "CIDEr": Cider()}
+    if meteor and has_java():
+        from pycocoevalcap.meteor.meteor import Meteor
+
+        scorers = {"METEOR": Meteor(), **scorers}
+    elif meteor:
+        log.warning("METEOR is left out: it needs Java (Debian: default-jre-headless).")
+    for metric, scorer in scorers.items():
+        total, each = scorer.compute_score(truth, said)
+        corpus[metric] = float(total)
+        for name, value in zip(truth, each, strict=True):
+            pictures[name][metric] = float(value)
+    return Scores(corpus, pictures)
+
+
+def cider(candidates: Mapping[str, str], references: Captions) -> float:
+    """CIDEr alone: what training selects models by."""
+    from pycocoevalcap.cider.cider import Cider
+
+    truth = {name: list(references[name]) for name in candidates}
+    total, _ = Cider().compute_score(truth, {name: [text] for name, text in candidates.items()})
+    return float(total)
+
+
+def has_java() -> bool:
+    """Whether METEOR can run."""
+    return shutil.which("java") is not None

@@ -1,8 +1,8 @@
 """The rows of a source: what part files hold, and what reports and stories are made of.
 
-A row is one selected frame with its caption. What is the same for all rows of a source (its key, the model and the
-model's version) is not in it. This module imports neither torch nor OpenCV, so that whatever only reads captions
-stays light.
+A row is one selected frame with its caption. What is the same for all rows of a source (its key, the model
+and the model's version) is not in it. This module imports neither torch nor OpenCV, so that whatever only
+reads captions stays light.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MAX_ILLUSTRATED = 300
 class Row:
     """One frame of a source, captioned, or a still that could not be used.
 
-    ``position`` counts the selected frames of the source from 0. ``frame`` is the frame's number in a video (from 0),
-    or a still's file name; ``timestamp_s`` is in seconds of the video's own clock and ``None`` for stills.
-    ``log_prob`` is the caption's natural-log probability. ``attention`` holds ``len(words) * grid[0] * grid[1]``
-    bytes in C order: a (height, width) map for each word. ``thumbnail`` is a JPEG. A bad still has ``error`` set, an
-    empty caption and no words.
+    ``position`` counts the selected frames of the source from 0. ``frame`` is the frame's number in a video
+    (from 0), or a still's file name; ``timestamp_s`` is in seconds of the video's own clock and ``None`` for
+    stills. ``log_prob`` is the caption's natural-log probability. ``attention`` holds
+    ``len(words) * grid[0] * grid[1]`` bytes in C order: a (height, width) map for each word. ``thumbnail`` is
+    a JPEG. A bad still has ``error`` set, an empty caption and no words.
     """
 
     position: int
@@ -93,7 +93,7 @@ class Row:
 
 
 def illustration_stride(position: int) -> int:
-    """Return the stride at ``position``: the smallest power of two with ``(position + 1) / stride <= 300``."""
+    """Return the smallest power of two with ``(position + 1) / stride <= 300``."""
     stride = 1
     while position + 1 > MAX_ILLUSTRATED * stride:
         stride *= 2
@@ -103,7 +103,7 @@ def illustration_stride(position: int) -> int:
 def is_illustrated(position: int) -> bool:
     """Whether the frame at ``position`` keeps its picture and attention.
 
-    The stride grows with the position, so that what a long film keeps stays bounded without knowing its length.
+    The stride grows with the position, so that what a long film keeps stays bounded whatever its length.
     """
     return position % illustration_stride(position) == 0
 

@@ -1,0 +1,152 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated, TextIO
+
+import typer
+
+from model.errors import GpucaptError
+from pipeline import options
+from pipeline.interruption import Interrupted
+from pipeline.story_commands import story
+from pipeline.training_options import register as register_training
+
+app = typer.Typer(
+    name="gpucapt",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(story)
+register_training(app)
+
+
+@app.callback()
+def common(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="GPUCAPT_DEBUG", help="Show where errors come from.")
+    ] = False,
+) -> None:
+    """Captions, reports and stories for videos and photographs."""
+    _log_to_stderr(logging.DEBUG if debug else logging.INFO)
+
+
+@app.command()
+def caption(
+    source: Annotated[str, typer.Argument(help="A folder of videos and photographs, or one file.")],
+    destination: Annotated[str, typer.Argument(help="A folder for the results; made if need be.")],
+    model: options.Model = None,
+    beam_size: options.BeamSize = 5,
+    max_length: options.MaxLength = 40,
+    batch_size: options.BatchSize = "auto",
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+    every: options.Every = None,
+    fps: options.Fps = None,
+    scenes: options.Scenes = False,
+    max_frames: options.MaxFrames = None,
+    skip_duplicates: options.SkipDuplicates = False,
+    story: options.Story = "outline",
+    workers: options.Workers = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", envvar="GPUCAPT_OVERWRITE", help="Caption again what is done already."),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", envvar="GPUCAPT_RETRY_FAILED", help="Look again at stills that were set aside."
+        ),
+    ] = False,
+    progress: options.ShowProgress = "auto",
+) -> None:
+    """Caption every video and every folder of photographs in SOURCE that is not done yet.
+
+    Exit status: 0 all done, or nothing left to do; 3 done, but some input was set aside (the reasons are in
+    DESTINATION/runs/…/summary.json); 1 nothing could be done; 2 wrong usage.
+    """
+    settings = options.caption_settings(
+        model=model,
+        beam_size=beam_size,
+        max_length=max_length,
+        precision=precision,
+        every=every,
+        fps=fps,
+        scenes=scenes,
+        max_frames=max_frames,
+        skip_duplicates=skip_duplicates,
+        story=story,
+    )
+    resources = options.resources(device=device, batch_size=batch_size, workers=workers)
+    if progress not in ("auto", "bar", "log", "none"):
+        raise typer.BadParameter(f"progress must be auto, bar, log or none, not {progress!r}")
+    from pipeline.storage import refuse_overlap
+
+    try:
+        refuse_overlap(source, destination)
+    except GpucaptError as error:
+        raise typer.BadParameter(str(error)) from error
+    from pipeline.runs import CaptionRun
+
+    run = CaptionRun(source, destination, settings, resources, overwrite, retry_failed, progress)
+    raise typer.Exit(run.run())
+
+
+def main() -> None:
+    """Run the command line: errors that people can mend are one line, others are said to be bugs."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    debug = "--debug" in sys.argv
+    if debug:
+        # Wherever it stands: people add it to the end of a command that failed.
+        sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
+    debug = debug or os.environ.get("GPUCAPT_DEBUG", "").lower() in ("1", "true", "yes", "on")
+    try:
+        app()
+    except GpucaptError as error:
+        _end(f"gpucapt: {' '.join(str(error).split())}", 1, debug)
+    except Interrupted as error:
+        # Threads may be in the middle of a batch; what is safe is on disk, and nothing waits for them.
+        _end(f"gpucapt: {error}", 128 + error.signal_number, debug)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        _end(f"gpucapt: internal error: {type(error).__name__}: {text}; --debug shows where", 1, debug)
+
+
+def _end(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(message, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what is the standard error at the time, so that a progress bar and log lines keep apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = _Stderr()
+    form = "gpucapt: %(message)s" if sys.stderr.isatty() else "%(asctime)s %(levelname)s gpucapt %(message)s"
+    handler.setFormatter(logging.Formatter(form))
+    for name in ("gpucapt", "pipeline", "model"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+if __name__ == "__main__":
+    main()

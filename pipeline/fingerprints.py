@@ -1,0 +1,74 @@
+"""What a source consists of, and which settings and model: a source is done when this has not changed.
+
+A fingerprint is two digests, ``<rows>-<content>``. The first, 16 hex digits, is of the model version and the
+settings that change the rows: rows of stills are kept under it, so that they can be used again when other
+stills join. The second, 32 hex digits, is a running digest of the name, size and ETag of each file, and of
+the remaining settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from pipeline.settings import CaptionSettings, Kind
+from pipeline.storage import Entry
+
+_IN_MEMORY = 1 << 20
+
+
+def rows_digest(kind: Kind, settings: CaptionSettings, model_version: str) -> str:
+    """The first half of a fingerprint: what the rows depend on besides the files."""
+    return _digest({"kind": kind, "model_version": model_version, "settings": settings.of_rows(kind)})[:16]
+
+
+class Snapshot:
+    """The files of a source as they were when work on it began, on disk beyond a megabyte.
+
+    Listing once and reading by that list keeps the rows and the fingerprint about the same files, whatever
+    arrives meanwhile.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+", encoding="ascii")  # noqa: SIM115
+        digest = hashlib.sha256()
+        self.count = 0
+        self.size = 0
+        for entry in entries:
+            digest.update(json.dumps([entry.name, entry.size, entry.etag]).encode())
+            self._file.write(json.dumps([entry.key, entry.size, entry.etag, entry.modified]) + "\n")
+            self.count += 1
+            self.size += entry.size
+        self._digest = digest.hexdigest()
+        self._file.flush()
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The files in the order of the listing; one iteration at a time."""
+        self._file.seek(0)
+        for line in self._file:
+            key, size, etag, modified = json.loads(line)
+            yield Entry(key, size, etag, modified)
+
+    def fingerprint(self, kind: Kind, settings: CaptionSettings, model_version: str) -> str:
+        """The fingerprint of a source that consists of these files."""
+        content = _digest({"files": self._digest, "settings": settings.of_result(kind)})
+        return f"{rows_digest(kind, settings, model_version)}-{content[:32]}"
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._file.close()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

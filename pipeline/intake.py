@@ -1,0 +1,221 @@
+"""Which sources this worker takes: those that are not done and that no other worker has."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from itertools import islice
+
+from model.errors import GpucaptError
+from pipeline.channels import Channel, Stopped
+from pipeline.claims import Claim, ClaimLost, Claims
+from pipeline.errors import BadInput
+from pipeline.fingerprints import Snapshot
+from pipeline.loading import LazyModel
+from pipeline.manifest import read_done
+from pipeline.orders import Order, inputs_of
+from pipeline.outcomes import Input, Outcome
+from pipeline.parts import Parts
+from pipeline.progress import Progress
+from pipeline.reading import Chunk, End, Failed, Reader, Work, one_line
+from pipeline.source_info import SourceInfo
+from pipeline.sources import SetAside, Source, still_entries
+from pipeline.stills import saved_rows
+from pipeline.storage import Entry
+
+_log = logging.getLogger("gpucapt")
+
+_LOOK_S = 0.5
+"""How often to look whether a source that another worker had is done, or free."""
+
+Message = Chunk | End | Failed | None
+"""What readers send; None says that nothing comes for a while, so rests need not wait for company."""
+
+
+class InFlight:
+    """Counts the sources that this worker has begun, and remembers those that another worker has."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._works: set[Work] = set()
+        self._elsewhere: list[Source] = []
+
+    def begin(self, work: Work) -> None:
+        """This worker has claimed a source."""
+        with self._lock:
+            self._works.add(work)
+
+    def end(self, work: Work) -> None:
+        """The source is finished, one way or the other."""
+        work.claim.release()
+        work.snapshot.close()
+        with self._lock:
+            self._works.discard(work)
+
+    def abandon(self, work: Work) -> None:
+        """Another worker took the source over: look at it again later."""
+        work.abandoned = True
+        with self._lock:
+            if work in self._works:
+                self._works.discard(work)
+                self._elsewhere.append(work.source)
+
+    def is_elsewhere(self, source: Source) -> None:
+        """Another worker has this source."""
+        with self._lock:
+            self._elsewhere.append(source)
+
+    def elsewhere(self) -> tuple[list[Source], bool]:
+        """The sources to look at again, and whether there are some in flight that may yet join them."""
+        with self._lock:
+            sources, self._elsewhere = self._elsewhere, []
+            return sources, bool(self._works)
+
+
+class Intake:
+    """Goes through the sources of an order and sends the chunks of those that it takes."""
+
+    def __init__(
+        self,
+        order: Order,
+        model: LazyModel,
+        claims: Claims,
+        in_flight: InFlight,
+        channel: Channel[Message],
+        stop: threading.Event,
+        *,
+        pool: Executor,
+        tell: Callable[[Outcome, Iterable[Input]], None],
+        progress: Progress,
+    ) -> None:
+        self._order = order
+        self._model = model
+        self._claims = claims
+        self._in_flight = in_flight
+        self._channel = channel
+        self._stop = stop
+        self._pool = pool
+        self._tell = tell
+        self._progress = progress
+        self._sources = iter(order.sources)
+        self._lock = threading.Lock()
+
+    def take_listed(self) -> None:
+        """Go through the listing; several threads may, each takes the next source."""
+        while not self._stop.is_set():
+            with self._lock:
+                source = next(self._sources, None)
+            if source is None:
+                return
+            if isinstance(source, SetAside):
+                self._tell(Outcome(source.key, "set aside", reason=source.reason), ())
+            elif not self._take(source):
+                self._in_flight.is_elsewhere(source)
+
+    def take_the_rest(self) -> None:
+        """Wait for what other workers have claimed: they finish it, or it is ours when they are gone."""
+        told = False
+        while not self._stop.is_set():
+            self._channel.put(None)
+            sources, some_in_flight = self._in_flight.elsewhere()
+            if not sources and not some_in_flight:
+                return
+            taken = [self._take(source) for source in sources]
+            for source, was_taken in zip(sources, taken, strict=True):
+                if not was_taken:
+                    self._in_flight.is_elsewhere(source)
+            if sources and not any(taken) and not told:
+                _log.info("waiting for %d sources that other workers have claimed", len(sources))
+                told = True
+            if not any(taken):
+                self._stop.wait(_LOOK_S if sources else _LOOK_S / 10)
+
+    def _take(self, source: Source) -> bool:
+        """Read a source unless it is done; False when another worker has it."""
+        try:
+            snapshot = Snapshot(self._entries(source))
+        except GpucaptError as error:
+            self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
+            return True
+        work: Work | None = None
+        try:
+            fingerprint = snapshot.fingerprint(source.kind, self._order.settings, self._model.version)
+            if self._tell_if_done(source, fingerprint, snapshot):
+                return True
+            claim = self._claims.take(source.key)
+            if claim is None:
+                return False
+            work = self._begin(source, fingerprint, claim, snapshot)
+        except BadInput as error:  # its key cannot be a name at the destination
+            self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
+        finally:
+            if work is None:
+                snapshot.close()
+        if work is not None:
+            self._read(work)
+        return True
+
+    def _entries(self, source: Source) -> Iterator[Entry]:
+        if source.kind == "video":
+            return iter(() if source.entry is None else (source.entry,))
+        settled = filter(self._order.is_settled, still_entries(self._order.storage, source))
+        return islice(settled, self._order.settings.selection.max_frames)
+
+    def _tell_if_done(self, source: Source, fingerprint: str, snapshot: Snapshot) -> bool:
+        if snapshot.count == 0:
+            self._tell(Outcome(source.key, "left", reason="there is nothing of it to use for now"), ())
+            return True
+        if self._order.overwrite:
+            return False
+        done = read_done(self._order.destination, source.key)
+        if done is None or done.fingerprint != fingerprint:
+            return False
+        if self._order.retry_failed and done.counts.errors:
+            return False
+        digest = fingerprint.partition("-")[0]
+        rows = saved_rows(self._order.destination, source.key, digest) if source.kind == "stills" else ()
+        self._tell(Outcome(source.key, "already done"), inputs_of(source, snapshot, rows))
+        return True
+
+    def _begin(self, source: Source, fingerprint: str, claim: Claim, snapshot: Snapshot) -> Work | None:
+        if self._tell_if_done(source, fingerprint, snapshot):  # since we looked
+            claim.release()
+            return None
+        self._model.load()
+        settings = self._order.settings.of_result(source.kind)
+        info = SourceInfo(
+            source.key, source.kind, self._model.name, self._model.version, fingerprint, settings
+        )
+        parts = Parts(self._order.destination, source.key, fingerprint)
+        first = 0
+        if self._order.overwrite:
+            parts.remove()
+        else:
+            first = parts.resume()
+        work = Work(source, info, claim, parts, snapshot, first)
+        self._in_flight.begin(work)
+        self._progress.begin(source.key, first)
+        return work
+
+    def _read(self, work: Work) -> None:
+        try:
+            for chunk in self._reader().read(work):
+                self._channel.put(chunk)
+        except Stopped:
+            raise
+        except ClaimLost:
+            self._in_flight.abandon(work)
+        except Exception as error:  # a source that cannot be read costs itself alone
+            _log.debug("cannot read %s", work.info.key, exc_info=True)
+            if not work.abandoned:
+                self._channel.put(Failed(work, one_line(error)))
+
+    def _reader(self) -> Reader:
+        return Reader(
+            self._order,
+            self._model.load().prepare,
+            batch_size=self._model.batch_size(),
+            pool=self._pool,
+        )

@@ -1,0 +1,41 @@
+"""Ctrl-C and SIGTERM: a job ends in order, keeps what is done and says how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """A signal ended the run early; what was done by then is safe."""
+
+    def __init__(self, signal_number: int) -> None:
+        name = signal.Signals(signal_number).name
+        super().__init__(f"stopped by {name}; what is done is kept, run the same command to go on")
+        self.signal_number = signal_number
+
+
+@contextmanager
+def stopped_by_signals(stop_job: Callable[[int], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM call ``stop_job`` with their number; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    got: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if got:
+            os._exit(128 + number)
+        got.append(number)
+        stop_job(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,105 @@
+"""``manifest.json``: the last file of a source's output, and the word that the rest is whole.
+
+Before any output of a source is replaced its manifest is removed, and it comes back after the last of them. A
+reader that finds a manifest therefore finds the files that it names; one that reads while they are replaced
+can tell by their SHA-256.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from model.errors import GpucaptError
+from pipeline.source_info import SourceInfo
+from pipeline.storage import Storage, sha256
+
+NAME = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One output: its name, its size in bytes, its SHA-256 in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """``frames`` have a caption, ``errors`` were set aside."""
+
+    frames: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What was done for one source, and with what."""
+
+    info: SourceInfo
+    counts: Counts
+    files: tuple[File, ...]
+
+    def to_json(self) -> bytes:
+        """The content of manifest.json."""
+        info = self.info
+        content = {
+            "format": FORMAT,
+            "source": info.key,
+            "kind": info.kind,
+            "fingerprint": info.fingerprint,
+            "model": info.model,
+            "model_version": info.model_version,
+            "settings": info.settings,
+            "counts": asdict(self.counts),
+            "files": [asdict(file) for file in self.files],
+            "created_at": now(),
+        }
+        return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a job needs to know of a manifest that is there."""
+
+    fingerprint: str
+    counts: Counts
+    names: tuple[str, ...]
+
+
+def manifest_key(source_key: str) -> str:
+    """Where a source's manifest lies under DESTINATION."""
+    return f"{source_key}/{NAME}"
+
+
+def describe(path: Path) -> File:
+    """A finished output as the manifest lists it."""
+    return File(path.name, path.stat().st_size, sha256(path))
+
+
+def read_done(storage: Storage, source_key: str) -> Done | None:
+    """The manifest of a source; None when there is none, or none that can be read."""
+    key = manifest_key(source_key)
+    if storage.stat(key) is None:
+        return None
+    try:
+        content: Any = json.loads(storage.read(key))
+        counts = content["counts"]
+        return Done(
+            str(content["fingerprint"]),
+            Counts(int(counts["frames"]), int(counts["errors"])),
+            tuple(str(file["name"]) for file in content["files"]),
+        )
+    except (ValueError, KeyError, TypeError, GpucaptError):
+        return None
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601 writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

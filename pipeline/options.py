@@ -1,0 +1,110 @@
+"""The options that several commands share; each is also read from ``GPUCAPT_<OPTION>``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from model.errors import GpucaptError
+from pipeline.selection import Selection
+from pipeline.settings import CaptionSettings, Resources
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GPUCAPT_MODEL", metavar="DIR", help="Checkpoint directory; the bundled one if not given."
+    ),
+]
+BeamSize = Annotated[
+    int, typer.Option(envvar="GPUCAPT_BEAM_SIZE", help="Hypotheses of the beam search; 1 is greedy.")
+]
+MaxLength = Annotated[int, typer.Option(envvar="GPUCAPT_MAX_LENGTH", help="Words a caption, at most.")]
+Precision = Annotated[str, typer.Option(envvar="GPUCAPT_PRECISION", metavar="auto|fp32|bf16|fp16")]
+Every = Annotated[
+    float | None,
+    typer.Option(
+        envvar="GPUCAPT_EVERY",
+        metavar="SECONDS",
+        help="One frame of a video each so many seconds. [default: 1]",
+    ),
+]
+Fps = Annotated[
+    float | None, typer.Option(envvar="GPUCAPT_FPS", help="So many frames of a video each second.")
+]
+Scenes = Annotated[
+    bool, typer.Option("--scenes", envvar="GPUCAPT_SCENES", help="One frame of each scene of a video.")
+]
+MaxFrames = Annotated[
+    int | None, typer.Option(envvar="GPUCAPT_MAX_FRAMES", help="Stop after so many frames of a source.")
+]
+SkipDuplicates = Annotated[
+    bool,
+    typer.Option(
+        "--skip-duplicates",
+        envvar="GPUCAPT_SKIP_DUPLICATES",
+        help="Leave out frames that look like the last one.",
+    ),
+]
+Story = Annotated[
+    str, typer.Option(envvar="GPUCAPT_STORY", metavar="outline|none", help="Who tells the story.")
+]
+Device = Annotated[str, typer.Option(envvar="GPUCAPT_DEVICE", metavar="auto|cpu|cuda:N")]
+BatchSize = Annotated[
+    str,
+    typer.Option(envvar="GPUCAPT_BATCH_SIZE", metavar="auto|N", help="Pictures that are captioned together."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(envvar="GPUCAPT_WORKERS", help="Threads that decode. [default: the cores, at most 16]"),
+]
+ShowProgress = Annotated[
+    str,
+    typer.Option(
+        "--progress", envvar="GPUCAPT_PROGRESS", metavar="auto|bar|log|none", help="How to show progress."
+    ),
+]
+
+
+def caption_settings(
+    *,
+    model: str | None,
+    beam_size: int,
+    max_length: int,
+    precision: str,
+    every: float | None,
+    fps: float | None,
+    scenes: bool,
+    max_frames: int | None,
+    skip_duplicates: bool,
+    story: str,
+) -> CaptionSettings:
+    """The settings from what the command line says. Raises typer.BadParameter for what makes no sense."""
+    given = [
+        name for name, is_given in (("--every", every), ("--fps", fps), ("--scenes", scenes)) if is_given
+    ]
+    if len(given) > 1:
+        raise typer.BadParameter(
+            f"{' and '.join(given)} are different ways to choose frames; give one of them"
+        )
+    if every is None and fps is None and not scenes:
+        every = 1.0
+    try:
+        selection = Selection(every, fps, scenes, max_frames, skip_duplicates)
+        return CaptionSettings(selection, beam_size, max_length, precision, story, model)
+    except GpucaptError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def resources(*, device: str, batch_size: str, workers: int | None) -> Resources:
+    """The resources from what the command line says. Raises typer.BadParameter for what makes no sense."""
+    size: int | None = None
+    if batch_size != "auto":
+        try:
+            size = int(batch_size)
+        except ValueError:
+            raise typer.BadParameter(f"batch-size must be auto or a number, not {batch_size!r}") from None
+    try:
+        return Resources(device, size) if workers is None else Resources(device, size, workers)
+    except GpucaptError as error:
+        raise typer.BadParameter(str(error)) from error

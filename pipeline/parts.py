@@ -1,0 +1,112 @@
+"""Parts: the rows of a source that are safe on storage before the source is finished.
+
+``.gpucapt/parts/<source key>/<fingerprint>/<first>-<last>.jsonl`` holds the rows of the positions from first
+to last, both included, one a line. A run that is killed goes on after the last of them. Numbers have twelve
+digits, so that the order of the names is the order of the rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from model.errors import GpucaptError
+from pipeline.rows import Row
+from pipeline.storage import Storage
+
+_FOLDER = ".gpucapt/parts"
+_NAME = re.compile(r"([0-9a-f]{16}-[0-9a-f]{32})/(\d{12})-(\d{12})\.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part file: its storage key, and the positions of its first and its last row."""
+
+    key: str
+    first: int
+    last: int
+
+
+class Parts:
+    """The parts of one source, for one fingerprint."""
+
+    def __init__(self, storage: Storage, source_key: str, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        self._storage = storage
+        self._folder = f"{_FOLDER}/{source_key}/{fingerprint}"
+
+    def write(self, rows: list[Row]) -> None:
+        """Keep rows with successive positions."""
+        first, last = rows[0].position, rows[-1].position
+        if last - first + 1 != len(rows):
+            raise AssertionError(f"{len(rows)} rows cannot be those from {first} to {last}")
+        content = "".join(row.to_json() + "\n" for row in rows).encode("ascii")
+        self._storage.write(f"{self._folder}/{first:012}-{last:012}.jsonl", content)
+
+    def resume(self) -> int:
+        """How many rows from position 0 on are safe. Parts that are damaged or after a gap are removed."""
+        end = 0
+        for part in self._parts():
+            if part.first <= end and self._is_whole(part):
+                end = max(end, part.last + 1)
+            else:
+                self._storage.delete(part.key)
+        return end
+
+    def rows(self) -> Iterator[Row]:
+        """The rows in order, from position 0 up to the first gap, each once."""
+        return merge((part.first, part.last, self._lines(part)) for part in self._parts())
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        self._storage.delete_folder(self._folder)
+
+    def _parts(self) -> list[Part]:
+        found = []
+        for entry in self._storage.list_folder(self._folder):
+            match = _NAME.fullmatch(f"{self.fingerprint}/{entry.name}")
+            if match:
+                found.append(Part(entry.key, int(match[2]), int(match[3])))
+        return found
+
+    def _lines(self, part: Part) -> Iterator[Row]:
+        for line in self._storage.read(part.key).decode("ascii").splitlines():
+            yield Row.from_json(line)
+
+    def _is_whole(self, part: Part) -> bool:
+        try:
+            positions = [row.position for row in self._lines(part)]
+        except (GpucaptError, UnicodeDecodeError):
+            return False
+        return positions == list(range(part.first, part.last + 1))
+
+
+def merge(parts: Iterable[tuple[int, int, Iterable[Row]]]) -> Iterator[Row]:
+    """The rows of parts (first, last, rows), which come by their first, in order, each position once.
+
+    Parts overlap where a worker that was thought gone wrote one more; either worker's row will do. Ends
+    before the first position that is in no part.
+    """
+    end = 0
+    for first, last, rows in parts:
+        if first > end:
+            return
+        if last < end:
+            continue
+        for row in rows:
+            if row.position >= end:
+                yield row
+                end = row.position + 1
+
+
+def find_parts(storage: Storage, source_key: str) -> list[Parts]:
+    """The parts of a source, for every fingerprint that has some."""
+    folder = f"{_FOLDER}/{source_key}/"
+    fingerprints = []
+    for entry in storage.list(folder):
+        # Below the folder of a source also lie the parts of the sources inside it.
+        match = _NAME.fullmatch(entry.key.removeprefix(folder))
+        if match and match[1] not in fingerprints:
+            fingerprints.append(match[1])
+    return [Parts(storage, source_key, fingerprint) for fingerprint in fingerprints]

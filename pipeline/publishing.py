@@ -1,0 +1,96 @@
+"""From the parts of a source to its outputs, whole or not at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.errors import BadInput
+from pipeline.manifest import Counts, Manifest, describe, manifest_key, read_done
+from pipeline.parts import find_parts
+from pipeline.reading import Work
+from pipeline.reports import write_outputs
+from pipeline.rows import Row
+from pipeline.sources import OUTPUT_NAMES
+from pipeline.stills import saved_key
+from pipeline.storage import Storage
+from pipeline.stories import Story, outline_story
+
+
+def publish(work: Work, destination: Storage, total: int, *, go_on: Callable[[], None]) -> Counts:
+    """Merge the parts of a source, write its outputs, then the manifest, then remove the parts.
+
+    Between the removal of an old manifest and the new one the source counts as not done. ``go_on`` is called
+    now and then and raises to end the work early.
+
+    Raises BadInput when not one frame could be used, ClaimLost when another worker took the source over.
+    """
+    with tempfile.TemporaryDirectory(prefix="gpucapt-") as scratch:
+        merged = Path(scratch, "rows.jsonl")
+        counts, first_error = _merge(work.parts.rows(), merged, go_on)
+        if counts.frames + counts.errors != total:
+            raise RuntimeError(f"{work.info.key}: {counts} of {total} rows are in the parts")
+        if counts.frames == 0:
+            raise BadInput(f"none of the {total} stills can be used; the first: {first_error}")
+        outputs = Path(scratch, "outputs")
+        outputs.mkdir()
+        names = write_outputs(
+            work.info, lambda: _rows(merged, go_on), outputs, story=_story(work, merged, go_on)
+        )
+        manifest = Manifest(work.info, counts, tuple(describe(outputs / name) for name in names))
+        _put(work, destination, merged, outputs, manifest)
+    discard(work, destination)
+    return counts
+
+
+def discard(work: Work, destination: Storage) -> None:
+    """Remove the parts of a source, those of earlier fingerprints too."""
+    work.claim.check()
+    for parts in find_parts(destination, work.info.key):
+        parts.remove()
+
+
+def _put(work: Work, destination: Storage, merged: Path, outputs: Path, manifest: Manifest) -> None:
+    key, names = work.info.key, [file.name for file in manifest.files]
+    work.claim.check()
+    if work.info.kind == "stills":
+        destination.upload(merged, saved_key(key, work.rows_digest))
+    earlier = read_done(destination, key)
+    destination.delete(manifest_key(key))
+    for name in names:
+        work.claim.check()
+        destination.upload(outputs / name, f"{key}/{name}")
+    for name in sorted(set(earlier.names if earlier else OUTPUT_NAMES) - {*names, "manifest.json"}):
+        if name in OUTPUT_NAMES:
+            destination.delete(f"{key}/{name}")
+    work.claim.check()
+    destination.write(manifest_key(key), manifest.to_json())
+
+
+def _merge(rows: Iterator[Row], path: Path, go_on: Callable[[], None]) -> tuple[Counts, str | None]:
+    frames = errors = 0
+    first_error = None
+    with path.open("w", encoding="ascii") as file:
+        for row in rows:
+            go_on()
+            file.write(row.to_json() + "\n")
+            if row.error is None:
+                frames += 1
+            else:
+                errors += 1
+                first_error = first_error or row.error
+    return Counts(frames, errors), first_error
+
+
+def _rows(path: Path, go_on: Callable[[], None]) -> Iterator[Row]:
+    with path.open(encoding="ascii") as file:
+        for line in file:
+            go_on()
+            yield Row.from_json(line)
+
+
+def _story(work: Work, merged: Path, go_on: Callable[[], None]) -> Story | None:
+    if work.info.settings.get("story") == "none":
+        return None
+    return outline_story(work.info, _rows(merged, go_on))

@@ -1,0 +1,207 @@
+"""From a source to chunks of prepared pictures: decoding and resizing, a few pictures ahead.
+
+A source's frames are cut into chunks at multiples of the batch size, wherever reading begins: so a run that
+goes on after a part has the batches of one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.claims import Claim, ClaimLost
+from pipeline.errors import BadInput
+from pipeline.fingerprints import Snapshot
+from pipeline.frames import Frame, read_video
+from pipeline.images import decode_still, thumbnail
+from pipeline.orders import Order
+from pipeline.parts import Parts, find_parts
+from pipeline.rows import Row, is_illustrated
+from pipeline.source_info import SourceInfo
+from pipeline.sources import Source
+from pipeline.stills import Illustrations, join, saved_rows
+from pipeline.storage import Entry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Picture = NDArray[np.uint8]
+
+_FRAMES_AHEAD = 4
+"""Decoded frames of a video that wait to be resized; each has the size of the film."""
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A source that this job has claimed and works on."""
+
+    source: Source
+    info: SourceInfo
+    claim: Claim
+    parts: Parts
+    snapshot: Snapshot
+    first: int
+    """The first position that no part holds."""
+    abandoned: bool = False
+    """Another worker took over: whatever still comes of it is thrown away."""
+
+    @property
+    def rows_digest(self) -> str:
+        """What the rows depend on besides the files."""
+        return self.info.fingerprint.partition("-")[0]
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """Successive rows of a source, from the position ``first`` on.
+
+    ``images`` holds what is still to be captioned: the prepared picture (3, S, S) of the row at each index.
+    """
+
+    work: Work
+    first: int
+    rows: list[Row] = field(default_factory=list)
+    images: dict[int, Picture] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class End:
+    """All chunks of a source have come; it has ``total`` rows."""
+
+    work: Work
+    total: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failed:
+    """A source that cannot be used after all."""
+
+    work: Work
+    reason: str
+
+
+_Item = tuple[Row, "Picture | None"]
+
+
+class Reader:
+    """Reads one source after the other, or several in as many threads."""
+
+    def __init__(
+        self, order: Order, prepare: Callable[[Picture], Picture], *, batch_size: int, pool: Executor
+    ) -> None:
+        self._order = order
+        self._prepare = prepare
+        self._batch_size = batch_size
+        self._pool = pool
+
+    def read(self, work: Work) -> Iterator[Chunk | End]:
+        """The chunks of a source from ``work.first`` on, then its end.
+
+        Raises BadInput when the source cannot be used, ClaimLost when another worker has taken it over.
+        """
+        items = self._video(work) if work.info.kind == "video" else self._stills(work)
+        chunk: Chunk | None = None
+        total = work.first
+        for row, image in items:
+            if work.abandoned:
+                raise ClaimLost(work.info.key)
+            if chunk is None:
+                chunk = Chunk(work, row.position)
+            if image is not None:
+                chunk.images[len(chunk.rows)] = image
+            chunk.rows.append(row)
+            total = row.position + 1
+            if total % self._batch_size == 0:
+                yield chunk
+                chunk = None
+        if chunk is not None:
+            yield chunk
+        if total == 0:
+            raise BadInput(f"{work.info.key}: there is no frame in it")
+        yield End(work, total)
+
+    def _video(self, work: Work) -> Iterator[_Item]:
+        order = self._order
+        with order.storage.local_path(work.source.path) as path:
+            frames = read_video(path, order.settings.selection, first_position=work.first)
+            submitted = (self._pool.submit(self._prepared, frame) for frame in frames)
+            yield from in_order(submitted, _FRAMES_AHEAD)
+
+    def _stills(self, work: Work) -> Iterator[_Item]:
+        yield from in_order(self._submitted_stills(work), 2 * self._order.resources.workers)
+
+    def _submitted_stills(self, work: Work) -> Iterator[Future[_Item] | _Item]:
+        illustrations = Illustrations()
+        for position, found in enumerate(self._joined(work)):
+            if position < work.first:
+                continue
+            if isinstance(found, Row):
+                found.position = position
+                illustrations.keep(found)
+                yield found, None
+            else:
+                illustrations.new(position)
+                yield self._pool.submit(self._read_still, position, found)
+
+    def _joined(self, work: Work) -> Iterator[Entry | Row]:
+        order = self._order
+        return join(
+            work.snapshot,
+            saved_rows(order.destination, work.info.key, work.rows_digest),
+            self._unfinished(work),
+            keep_missing=order.keep_missing,
+            reuse=not order.overwrite,
+            reuse_errors=not order.retry_failed,
+        )
+
+    def _unfinished(self, work: Work) -> Iterable[Row]:
+        """Rows of runs that never finished, from when the folder held other stills."""
+        for parts in find_parts(self._order.destination, work.info.key):
+            same_rows = parts.fingerprint.startswith(work.rows_digest + "-")
+            if same_rows and parts.fingerprint != work.info.fingerprint and parts.resume():
+                return parts.rows()
+        return ()
+
+    def _read_still(self, position: int, entry: Entry) -> _Item:
+        try:
+            image = decode_still(self._order.storage.read(entry.key), entry.name)
+            return self._prepared(Frame(position, entry.name, None, image, entry.etag))
+        except Exception as error:  # whatever a strange file makes a decoder do costs this still alone
+            row = Row(position, entry.name, None, "", [], 0.0, entry.etag, error=one_line(error))
+            return row, None
+
+    def _prepared(self, frame: Frame) -> _Item:
+        row = Row(frame.position, frame.frame, frame.timestamp_s, "", [], 0.0, frame.etag)
+        if is_illustrated(frame.position):
+            row.thumbnail = thumbnail(frame.image)
+        return row, self._prepare(frame.image)
+
+
+def in_order(submitted: Iterable[Future[_Item] | _Item], ahead: int) -> Iterator[_Item]:
+    """The results in the order of submission, with at most ``ahead`` of them submitted and not yet taken."""
+    waiting: deque[Future[_Item] | _Item] = deque()
+    try:
+        for one in submitted:
+            waiting.append(one)
+            if len(waiting) >= ahead:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+    finally:
+        for one in waiting:
+            if isinstance(one, Future):
+                one.cancel()
+
+
+def _result(one: Future[_Item] | _Item) -> _Item:
+    return one.result() if isinstance(one, Future) else one
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line for people."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, BadInput) and text else f"{type(error).__name__}: {text}".rstrip(": ")

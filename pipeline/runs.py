@@ -1,0 +1,113 @@
+"""`gpucapt caption`: one run, from its command line to its exit code."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from model.errors import GpucaptError
+from pipeline.captioning import Job
+from pipeline.interruption import stopped_by_signals
+from pipeline.manifest import now
+from pipeline.orders import Order
+from pipeline.outcomes import Outcomes, Run, Totals, new_run_id, write_run_csv, write_summary
+from pipeline.progress import Progress, shown
+from pipeline.registry import resolve_model
+from pipeline.settings import CaptionSettings, Resources
+from pipeline.sources import open_source
+from pipeline.storage import open_storage
+
+DONE, FAILED, SOME_SET_ASIDE = 0, 1, 3
+
+_ERRORS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRun:
+    """What `gpucapt caption` was asked to do."""
+
+    source: str
+    destination: str
+    settings: CaptionSettings
+    resources: Resources
+    overwrite: bool = False
+    retry_failed: bool = False
+    progress: str = "auto"
+
+    def run(self) -> int:
+        """Caption everything in SOURCE that is not done; returns the exit code."""
+        model = resolve_model(self.settings.model)
+        storage, sources = open_source(self.source)
+        destination = open_storage(self.destination)
+        order = Order(
+            storage,
+            destination,
+            sources,
+            self.settings,
+            self.resources,
+            overwrite=self.overwrite,
+            retry_failed=self.retry_failed,
+        )
+        started, progress = now(), Progress()
+        with Outcomes() as outcomes:
+            job = Job(order, model, outcomes, progress)
+            with stopped_by_signals(job.stop), shown(progress, self.progress):
+                job.run()
+            totals = outcomes.totals
+            if totals.sources == 0:
+                raise GpucaptError(f"there is nothing to caption in {self.source}: no video and no picture")
+            summary = "nothing new"
+            if totals.captioned or totals.errors:
+                run = Run(
+                    new_run_id(),
+                    storage.url,
+                    destination.url,
+                    started,
+                    now(),
+                    job.model.name,
+                    job.model.version,
+                    self.settings.to_json(),
+                )
+                write_run_csv(run, outcomes, destination)
+                write_summary(run, outcomes, destination)
+                summary = f"see {destination.url}/{run.folder}/summary.json"
+            print_errors(outcomes)
+            print(f"{in_words(totals)}; {summary}")
+            return exit_code(totals)
+
+
+def exit_code(totals: Totals) -> int:
+    """What a run's end says to whoever started it."""
+    if totals.done == 0:
+        return FAILED
+    return SOME_SET_ASIDE if totals.errors else DONE
+
+
+def in_words(totals: Totals) -> str:
+    """The counts of a run as a person says them."""
+    parts = [f"captioned {_count(totals.captioned, 'source')} ({_count(totals.frames, 'frame')})"]
+    if totals.already_done:
+        parts.append(f"{totals.already_done} already done")
+    if totals.errors:
+        parts.append(f"{totals.errors} set aside")
+    if totals.left:
+        parts.append(f"{totals.left} left for later")
+    return ", ".join(parts)
+
+
+def print_errors(outcomes: Outcomes) -> None:
+    """Tell on the standard error what was set aside, as far as that is read by people."""
+    for index, (key, reason) in enumerate(outcomes.errors()):
+        if index == _ERRORS_SHOWN:
+            print(f"gpucapt: … and {outcomes.totals.errors - index} more", file=sys.stderr)
+            return
+        print(f"gpucapt: set aside {on_one_line(key)}: {reason}", file=sys.stderr)
+
+
+def on_one_line(text: str) -> str:
+    """Text without line breaks, as far as a terminal shows it."""
+    return " ".join(text.split())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,103 @@
+"""What a caption job is asked to do, and with what."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from model.errors import GpucaptError
+from pipeline.selection import Selection
+
+Kind = Literal["video", "stills"]
+
+STORIES = ("outline", "none")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionSettings:
+    """What changes the result. ``model`` is a checkpoint directory, or None for the default."""
+
+    selection: Selection = field(default_factory=Selection)
+    beam_size: int = 5
+    max_length: int = 40
+    precision: str = "auto"
+    story: str = "outline"
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        _at_least_one("beam-size", self.beam_size)
+        _at_least_one("max-length", self.max_length)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("story", self.story, STORIES)
+
+    def of_rows(self, kind: Kind) -> dict[str, object]:
+        """The settings that change the rows of a source, as JSON types."""
+        settings: dict[str, object] = {
+            "beam_size": self.beam_size,
+            "max_length": self.max_length,
+            "precision": self.precision,
+        }
+        if kind == "video":
+            chosen = asdict(self.selection)
+            if self.selection.interval_s is not None:
+                # --fps 2 and --every 0.5 ask for the same frames.
+                chosen["every"], chosen["fps"] = self.selection.interval_s, None
+            settings.update(chosen)
+        elif self.selection.max_frames is not None:
+            settings["max_frames"] = self.selection.max_frames
+        return settings
+
+    def of_result(self, kind: Kind) -> dict[str, object]:
+        """The settings that change any output of a source, as JSON types."""
+        return {**self.of_rows(kind), "story": self.story}
+
+    def to_json(self) -> dict[str, object]:
+        """All of it, for the plan that other processes work by."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> CaptionSettings:
+        """The inverse of ``to_json``. Raises GpucaptError for what this version does not know."""
+        try:
+            return cls(**{**fields, "selection": Selection(**fields["selection"])})
+        except (TypeError, KeyError) as error:
+            raise GpucaptError(
+                f"the plan has settings unknown to this version of gpucapt ({error})"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the job may use; none of it changes the rows. ``batch_size`` None: as suits the device."""
+
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int = field(default_factory=lambda: min(16, available_cores()))
+    """Threads that decode and resize; a quarter of them, up to four, also read a source each."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            _at_least_one("batch-size", self.batch_size)
+        _at_least_one("workers", self.workers)
+
+    @property
+    def readers(self) -> int:
+        """How many sources are read at the same time."""
+        return max(1, min(4, self.workers // 4))
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise GpucaptError(f"{name} must be at least 1, not {value}")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise GpucaptError(f"{name} must be one of {', '.join(known)}, not {value!r}")

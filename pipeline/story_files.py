@@ -1,0 +1,56 @@
+"""From a captions.json to a story.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from model.errors import GpucaptError
+from pipeline.rows import Row
+from pipeline.source_info import SourceInfo
+from pipeline.stories import outline_story
+
+
+def tell_story(captions: Path, out: Path) -> str:
+    """Tell the story of one source's captions; returns it as Markdown.
+
+    Raises GpucaptError when ``captions`` is no captions.json, or ``out`` cannot be written.
+    """
+    try:
+        content: Any = json.loads(captions.read_text(encoding="utf-8"))
+        info = SourceInfo(
+            str(content["source"]),
+            "video" if content["kind"] == "video" else "stills",
+            str(content["model"]),
+            str(content["model_version"]),
+            str(content["fingerprint"]),
+        )
+        rows = list(_rows(content["rows"]))
+    except OSError as error:
+        raise GpucaptError(f"{captions} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GpucaptError(f"{captions} is not a captions.json of gpucapt; name one that it wrote") from error
+    story = outline_story(info, rows)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = out.with_name(f".{out.name}.tmp")
+        unfinished.write_text(story.to_json(), encoding="utf-8")
+        unfinished.replace(out)
+    except OSError as error:
+        raise GpucaptError(f"{out} cannot be written: {error.strerror}") from error
+    return story.to_markdown()
+
+
+def _rows(rows: list[dict[str, Any]]) -> Iterator[Row]:
+    for position, row in enumerate(rows):
+        timestamp = row["timestamp_s"]
+        yield Row(
+            position,
+            row["frame"],
+            None if timestamp is None else float(timestamp),
+            str(row["caption"]),
+            [str(word) for word in row["words"]],
+            float(row["log_prob"]),
+        )

@@ -1,0 +1,140 @@
+"""`gpucapt preprocess`, `train` and `evaluate` on the command line."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from model.recipe import Recipe
+
+_RECIPE_TYPES: dict[str, Any] = {"int": int, "float": float, "str": str}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(preprocess)
+    app.command()(_with_recipe_options(train))
+    app.command()(evaluate)
+
+
+def preprocess(
+    dataset: Annotated[Path, typer.Argument(help="Captions: a JSON file as Karpathy's.")],
+    images: Annotated[Path, typer.Argument(help="The folder of the pictures.")],
+    out: Annotated[Path, typer.Argument(help="A folder for the HDF5 and JSON files.")],
+    min_word_freq: Annotated[
+        int, typer.Option(envvar="GPUCAPT_MIN_WORD_FREQ", help="Rarer words are unknown.")
+    ] = 5,
+    max_length: Annotated[
+        int, typer.Option(envvar="GPUCAPT_MAX_LENGTH", help="Words a caption, at most.")
+    ] = 50,
+    captions_per_image: Annotated[int, typer.Option(envvar="GPUCAPT_CAPTIONS_PER_IMAGE")] = 5,
+    image_size: Annotated[
+        int, typer.Option(envvar="GPUCAPT_IMAGE_SIZE", help="Side of the square, in pixels.")
+    ] = 256,
+    workers: Annotated[
+        int | None, typer.Option(envvar="GPUCAPT_WORKERS", help="[default: the cores]")
+    ] = None,
+) -> None:
+    """Make a dataset of pictures and captions ready for training."""
+    from pipeline.training_commands import run_preprocess
+
+    settings: dict[str, Any] = {
+        "min_word_freq": min_word_freq,
+        "max_length": max_length,
+        "captions_per_image": captions_per_image,
+        "image_size": image_size,
+    }
+    if workers is not None:
+        settings["workers"] = workers
+    run_preprocess(dataset, images, out, **settings)
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="What `gpucapt preprocess` made.")],
+    out: Annotated[Path, typer.Argument(help="A folder for the checkpoint and the logs.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(envvar="GPUCAPT_RECIPE", metavar="FILE.yaml", help="Any field is an option, too."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", envvar="GPUCAPT_RESUME", help="Go on with the run in OUT.")
+    ] = False,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(envvar="GPUCAPT_INIT_FROM", metavar="CHECKPOINT", help="Begin with its weights."),
+    ] = None,
+    **overrides: Any,
+) -> None:
+    """Train a captioner."""
+    from pipeline.training_commands import load_recipe, run_train
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    run_train(data, out, load_recipe(recipe, given), resume=resume, init_from=init_from)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A checkpoint directory.")],
+    data: Annotated[Path, typer.Argument(help="What `gpucapt preprocess` made.")],
+    split: Annotated[str, typer.Option(envvar="GPUCAPT_SPLIT")] = "test",
+    beam_size: Annotated[int, typer.Option(envvar="GPUCAPT_BEAM_SIZE")] = 5,
+    max_length: Annotated[int, typer.Option(envvar="GPUCAPT_MAX_LENGTH")] = 40,
+    out: Annotated[
+        Path | None,
+        typer.Option(envvar="GPUCAPT_OUT", help="A folder for the captions and scores of each picture."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(envvar="GPUCAPT_BATCH_SIZE")] = None,
+    device: Annotated[str, typer.Option(envvar="GPUCAPT_DEVICE", metavar="auto|cpu|cuda:N")] = "auto",
+    precision: Annotated[
+        str, typer.Option(envvar="GPUCAPT_PRECISION", metavar="auto|fp32|bf16|fp16")
+    ] = "auto",
+    limit: Annotated[int | None, typer.Option(envvar="GPUCAPT_LIMIT", help="Only the first so many.")] = None,
+) -> None:
+    """Caption a split by beam search and score the captions; prints the scores as JSON."""
+    from pipeline.training_commands import run_evaluate
+
+    scores = run_evaluate(
+        model,
+        data,
+        split=split,
+        beam_size=beam_size,
+        max_length=max_length,
+        out=out,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        limit=limit,
+    )
+    typer.echo(json.dumps(scores))
+
+
+def _with_recipe_options(command: Any) -> Any:
+    """Give a command an option for each field of a recipe, in place of its ``**overrides``."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    for field in fields(Recipe):
+        kind = _RECIPE_TYPES[str(field.type).split(" ")[0]]
+        default = field.default
+        option = typer.Option(
+            envvar=f"GPUCAPT_{field.name.upper()}", help=f"[recipe: {default}]", show_default=False
+        )
+        parameters.append(
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind | None, option],
+            )
+        )
+
+    def with_options(**given: Any) -> None:
+        command(**given)
+
+    with_options.__name__, with_options.__doc__ = command.__name__, command.__doc__
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_options

@@ -1,0 +1,454 @@
+"""A folder behaves as an object store would: sorted listings, whole writes, one winner."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.errors import GpucaptError
+from pipeline.errors import BadInput
+from pipeline.local_storage import LocalStorage, key_from_name, name_from_key
+from pipeline.storage import Storage, is_inside, open_object, open_storage, refuse_overlap
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "root")
+
+
+def keys(storage: Storage, prefix: str = "", after: str = "") -> list[str]:
+    return [entry.key for entry in storage.list(prefix, after=after)]
+
+
+# Listings
+
+
+def test_keys_are_sorted_as_whole_texts_not_folder_by_folder(storage: LocalStorage) -> None:
+    wanted = ["a b.jpg", "a-b/x.jpg", "a.jpg", "a/x.jpg", "a/y/z.jpg", "a0.jpg", "é.jpg", "😀/x.jpg"]
+    for key in reversed(wanted):
+        storage.write(key, b"-")
+    assert keys(storage) == wanted
+    assert wanted == sorted(wanted, key=str.encode)
+
+
+NAMES = st.text(st.sampled_from("ab-./ 0é‛F"), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.sets(NAMES, max_size=12), prefix=NAMES | st.just(""), after=NAMES | st.just(""))
+def test_any_listing_is_what_an_object_store_would_list(
+    tmp_path_factory: pytest.TempPathFactory, names: set[str], prefix: str, after: str
+) -> None:
+    storage = LocalStorage(tmp_path_factory.mktemp("any"))
+    written = set()
+    for name in names:
+        try:
+            storage.write(name, b"-")
+        except GpucaptError:  # no file can be called so, or a folder is
+            continue
+        written.add(key_from_name(name_from_key(name)))
+    if any(part in ("", ".", "..") for part in prefix.split("/")[:-1]):
+        return
+    wanted = sorted((key for key in written if key.startswith(prefix) and key > after), key=str.encode)
+    assert keys(storage, prefix, after) == wanted
+
+
+def test_a_listing_is_a_stream(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in "abc":
+        storage.write(f"{folder}/x", b"-")
+    opened: list[str] = []
+    scandir = os.scandir
+
+    def spy(path: Path) -> object:
+        opened.append(Path(path).name)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", spy)
+    assert next(storage.list()).key == "a/x"
+    assert "b" not in opened
+
+
+def test_a_listing_after_a_key_does_not_open_the_folders_before_it(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in "abc":
+        storage.write(f"{folder}/x", b"-")
+    opened: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (opened.append(Path(path).name), scandir(path))[1])
+    assert keys(storage, after="b/x") == ["c/x"]
+    assert "a" not in opened
+
+
+def test_names_of_bytes_that_are_no_text_are_listed_and_lead_back_to_their_files(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    with open(raw, "wb") as file:  # noqa: PTH123 - a path of bytes
+        file.write(b"latin")
+    storage = LocalStorage(tmp_path)
+    (entry,) = storage.list()
+    entry.key.encode()  # printable, storable
+    assert entry.key == "caf‛E9.jpg"
+    assert storage.read(entry.key) == b"latin"
+    storage.move(entry.key, storage, f"archive/{entry.key}")
+    assert os.listdir(os.fsencode(tmp_path / "archive")) == [b"caf\xe9.jpg"]  # noqa: PTH208
+
+
+@given(st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name))
+def test_every_name_has_its_own_key(name: bytes) -> None:
+    text = os.fsdecode(name)
+    assert name_from_key(key_from_name(text)) == text
+    key_from_name(text).encode()
+
+
+@pytest.mark.parametrize("name", ["two\nlines.jpg", "<script>alert(1)", "🎬 'q\" %41.jpg", " "])
+def test_odd_names_are_names(storage: LocalStorage, name: str) -> None:
+    key = f"odd/{name}"
+    storage.write(key, b"x")
+    assert keys(storage) == [key]
+    assert storage.read(key) == b"x"
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "x.jpg").write_bytes(b"-")
+    (tmp_path / "real" / "up").symlink_to(tmp_path)
+    (tmp_path / "alias").symlink_to("real")
+    (tmp_path / "file.jpg").symlink_to("real/x.jpg")
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "nowhere").symlink_to("missing")
+    assert keys(LocalStorage(tmp_path)) == ["alias/x.jpg", "file.jpg", "real/x.jpg"]
+
+
+def test_what_is_no_file_is_not_listed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "empty").mkdir()
+    storage = LocalStorage(tmp_path)
+    assert keys(storage) == []
+    assert storage.stat("pipe.mp4") is None
+    assert storage.stat("empty") is None
+
+
+def test_a_very_deep_tree_is_listed(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(300):
+        folder /= "d"
+    folder.mkdir(parents=True)
+    (folder / "x").write_bytes(b"-")
+    assert keys(LocalStorage(tmp_path)) == ["d/" * 300 + "x"]
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_the_rest_is_listed(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("a/x", "locked/x", "z/x"):
+        storage.write(key, b"-")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    told: list[tuple[str, str]] = []
+    found = [entry.key for entry in storage.list(unreadable=lambda *what: told.append(what))]
+    assert found == ["a/x", "z/x"]
+    assert [folder for folder, _ in told] == ["locked"]
+    assert "Permission denied" in told[0][1]
+    with pytest.raises(GpucaptError, match="locked: Permission denied"):
+        keys(storage)
+
+
+def test_only_the_files_directly_in_a_folder(storage: LocalStorage) -> None:
+    for key in ("b.jpg", "a/deep.jpg", "a.jpg", "a/b/deeper.jpg"):
+        storage.write(key, b"-")
+    assert [entry.key for entry in storage.list_folder("")] == ["a.jpg", "b.jpg"]
+    assert [entry.key for entry in storage.list_folder("a")] == ["a/deep.jpg"]
+    assert list(storage.list_folder("none")) == []
+
+
+# Reading and writing
+
+
+def test_an_entry_tells_size_etag_and_age(storage: LocalStorage) -> None:
+    storage.write("a/x", b"12345")
+    entry = storage.stat("a/x")
+    assert entry is not None
+    found = (storage.root / "a" / "x").stat()
+    assert (entry.key, entry.name, entry.size) == ("a/x", "x", 5)
+    assert (entry.etag, entry.modified) == (str(found.st_mtime_ns), found.st_mtime)
+    assert [entry] == list(storage.list())
+
+
+def test_absent_objects(storage: LocalStorage) -> None:
+    assert storage.stat("none") is None
+    assert storage.stat("none/below") is None
+    assert not storage.exists()
+    assert keys(storage) == []
+    storage.delete("none")
+    storage.delete_folder("none")
+    with pytest.raises(GpucaptError, match="none"):
+        storage.read("none")
+
+
+@pytest.mark.parametrize("key", ["../out", "a/../../out", "/etc/x", "a//b", "", ".", "a/./b", "a\0b"])
+def test_no_key_leads_out_of_the_root(storage: LocalStorage, key: str) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: storage.write(key, b"-"),
+        lambda: storage.read(key),
+        lambda: storage.stat(key),
+        lambda: storage.delete(key),
+        lambda: storage.delete_folder(key),
+    ]
+    for call in calls:
+        with pytest.raises(BadInput):
+            call()
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write("a", b"old")
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(GpucaptError, match="No space left") as caught:
+        storage.write("a", b"new")
+    assert "\n" not in str(caught.value)
+    assert storage.read("a") == b"old"
+    assert list(storage.root.iterdir()) == [storage.root / "a"]
+
+
+def test_an_unfinished_write_of_a_killed_process_is_not_listed(storage: LocalStorage) -> None:
+    storage.write("a", b"-")
+    (storage.root / ".gpucapt-tmp-0123").write_bytes(b"half")
+    assert keys(storage) == ["a"]
+
+
+def test_a_file_where_a_folder_is_needed_is_said_in_one_line(storage: LocalStorage) -> None:
+    storage.write("clip.mp4", b"-")
+    with pytest.raises(GpucaptError, match=r"clip\.mp4/captions\.csv"):
+        storage.write("clip.mp4/captions.csv", b"-")
+
+
+def test_an_upload_replaces_and_leaves_the_file_with_its_owner(storage: LocalStorage, tmp_path: Path) -> None:
+    made = tmp_path / "made.csv"
+    made.write_bytes(b"rows")
+    storage.write("a/captions.csv", b"old")
+    storage.upload(made, "a/captions.csv")
+    assert storage.read("a/captions.csv") == b"rows"
+    made.unlink()
+    assert storage.read("a/captions.csv") == b"rows"
+
+
+def test_an_upload_from_another_file_system_is_copied(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made.csv"
+    made.write_bytes(b"rows")
+
+    def far(source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", far)
+    storage.upload(made, "captions.csv")
+    assert storage.read("captions.csv") == b"rows"
+
+
+def test_deleting_a_folder_takes_all_below_and_nothing_beside(storage: LocalStorage) -> None:
+    for key in ("a/x", "a/b/y", "ab/z"):
+        storage.write(key, b"-")
+    storage.delete_folder("a")
+    assert keys(storage) == ["ab/z"]
+
+
+def test_deleting_a_linked_folder_leaves_what_it_points_to(storage: LocalStorage, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "x").write_bytes(b"-")
+    storage.root.mkdir()
+    (storage.root / "a").symlink_to(tmp_path / "precious")
+    storage.delete_folder("a")
+    assert keys(storage) == []
+    assert (tmp_path / "precious" / "x").exists()
+
+
+# Conditions
+
+
+def test_of_many_that_create_one_wins(storage: LocalStorage) -> None:
+    barrier = threading.Barrier(8)
+    made: list[bytes] = []
+
+    def create(name: bytes) -> None:
+        barrier.wait()
+        if storage.create("claims/x", name):
+            made.append(name)
+
+    threads = [threading.Thread(target=create, args=(b"%d" % number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [storage.read("claims/x")]
+
+
+def test_of_many_that_replace_the_same_version_one_wins(storage: LocalStorage) -> None:
+    entry = storage.create("claim", b"first")
+    assert entry is not None
+    barrier = threading.Barrier(8)
+    made: list[bytes] = []
+
+    def replace(name: bytes) -> None:
+        barrier.wait()
+        if storage.replace("claim", name, entry.etag):
+            made.append(name)
+
+    threads = [threading.Thread(target=replace, args=(b"%d" % number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [storage.read("claim")]
+
+
+def test_replacing_needs_the_etag_of_what_is_there(storage: LocalStorage) -> None:
+    assert storage.replace("claim", b"-", "1") is None
+    first = storage.create("claim", b"first")
+    assert first is not None and first == storage.stat("claim")
+    second = storage.replace("claim", b"second", first.etag)
+    assert second is not None and second == storage.stat("claim")
+    assert storage.replace("claim", b"third", first.etag) is None
+    assert storage.create("claim", b"third") is None
+    assert storage.read("claim") == b"second"
+    storage.delete("claim")
+    assert storage.replace("claim", b"third", second.etag) is None
+    assert keys(storage) == []
+
+
+def test_each_replacement_has_an_etag_of_its_own(storage: LocalStorage) -> None:
+    entry = storage.create("claim", b"0")
+    etags = set()
+    for number in range(50):
+        assert entry is not None
+        etags.add(entry.etag)
+        entry = storage.replace("claim", b"%d" % number, entry.etag)
+    assert len(etags) == 50
+
+
+# Moving
+
+
+def test_a_move_keeps_the_content(storage: LocalStorage, tmp_path: Path) -> None:
+    other = LocalStorage(tmp_path / "other")
+    storage.write("a/clip.mp4", b"film")
+    storage.move("a/clip.mp4", other, "run/a/clip.mp4")
+    assert other.read("run/a/clip.mp4") == b"film"
+    assert keys(storage) == []
+
+
+def test_moving_a_link_moves_the_film_that_it_names(storage: LocalStorage, tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    storage.root.mkdir()
+    (storage.root / "clip.mp4").symlink_to("../film.mp4")
+    storage.move("clip.mp4", storage, "deep/down/clip.mp4")
+    assert storage.read("deep/down/clip.mp4") == b"film"
+    assert keys(storage) == ["deep/down/clip.mp4"]
+
+
+def test_a_move_across_file_systems_copies_and_verifies(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write("clip.mp4", b"film")
+
+    def far(*paths: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "rename", far)
+    monkeypatch.setattr(os, "link", far)
+    other = LocalStorage(tmp_path / "other")
+    storage.move("clip.mp4", other, "clip.mp4")
+    assert (keys(storage), other.read("clip.mp4")) == ([], b"film")
+
+
+def test_a_film_that_still_grows_is_not_moved_away(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write("clip.mp4", b"film")
+    other = LocalStorage(tmp_path / "other")
+    upload = LocalStorage.upload
+
+    def grow(self: LocalStorage, path: Path, key: str) -> None:
+        upload(self, path, key)
+        with path.open("ab") as file:
+            file.write(b" and more")
+
+    monkeypatch.setattr(LocalStorage, "_renamed", lambda *_: False)
+    monkeypatch.setattr(LocalStorage, "upload", grow)
+    with pytest.raises(GpucaptError, match="changed while"):
+        storage.move("clip.mp4", other, "clip.mp4")
+    assert storage.read("clip.mp4") == b"film and more"
+
+
+def test_moving_what_is_gone_says_so(storage: LocalStorage) -> None:
+    with pytest.raises(GpucaptError, match="gone"):
+        storage.move("none", storage, "other")
+
+
+# Names of storages
+
+
+def test_paths_and_file_urls_name_the_same_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "50% off #1?"
+    folder.mkdir()
+    (folder / "x").write_bytes(b"-")
+    assert keys(open_storage(str(folder))) == ["x"]
+    assert keys(open_storage(folder.as_uri())) == ["x"]
+    storage, key = open_object(str(folder / "x"))
+    assert storage.read(key) == b"-"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("s3://bucket/in", "not supported yet"),
+        ("gs://bucket/in", "gs://"),
+        ("file://elsewhere/in", "elsewhere"),
+        ("", "empty"),
+        ("a\0b", "NUL"),
+    ],
+)
+def test_what_cannot_be_opened_is_said(url: str, why: str) -> None:
+    with pytest.raises(GpucaptError, match=why) as caught:
+        open_storage(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_overlap_is_refused_however_it_is_spelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("in")
+    monkeypatch.chdir(tmp_path)
+    inside = ["in", "in/", "in/deep", "in/not/yet/there", "in/../in/out", "link/out", "in/deep/..", "."]
+    for destination in [*inside, str(tmp_path), (tmp_path / "in").as_uri()]:
+        with pytest.raises(GpucaptError, match="overlap"):
+            refuse_overlap("in", destination)
+        with pytest.raises(GpucaptError, match="overlap"):
+            refuse_overlap("link", destination)
+    for destination in ["out", "in-out", "in/../out", "inn"]:
+        refuse_overlap("in", destination)
+
+
+def test_inside_goes_by_whole_names(tmp_path: Path) -> None:
+    assert is_inside(f"{tmp_path}/a/b", f"{tmp_path}/a")
+    assert not is_inside(f"{tmp_path}/ab", f"{tmp_path}/a")
+    assert not is_inside(f"{tmp_path}/a", f"{tmp_path}/a/b")

@@ -1,0 +1,106 @@
+"""Airflow for tests: its own home and database, its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class DagRun:
+    """What became of a run. ``tasks`` maps ``task_id`` or ``task_id[map index]`` to a state."""
+
+    state: str
+    tasks: dict[str, str]
+    log: str
+
+
+@dataclass
+class Airflow:
+    """Runs DAGs one after the other; each run is a real ``dag.test()`` on a real database."""
+
+    home: Path
+    log: Path
+    requests: IO[str]
+    answers: IO[str]
+    read: int = field(default=0)
+
+    def run(
+        self, conf: dict[str, Any], *, env: dict[str, str] | None = None, dag: str = "caption_frames"
+    ) -> DagRun:
+        """Run a DAG once with this configuration, without retries unless ``env`` says so."""
+        request = {"dag_id": dag, "conf": conf, "env": {"GPUCAPT_RETRIES": "0", **(env or {})}}
+        print(json.dumps(request), file=self.requests, flush=True)
+        found = json.loads(self.answers.readline() or '{"error": "Airflow\'s process died"}')
+        log = self.log.read_text(encoding="utf-8", errors="replace")
+        new, self.read = log[self.read :], len(log)
+        assert "state" in found, f"{found}\n{new}"
+        tasks = {f"{task}[{index}]" if index >= 0 else task: state for task, index, state in found["tasks"]}
+        return DagRun(found["state"], tasks, new)
+
+
+def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
+    """A clean environment for an Airflow in ``home`` that knows this repository's DAGs and nothing else."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AIRFLOW", "GPUCAPT_", "_AIRFLOW"))
+    }
+    return {
+        **kept,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NO_COLOR": "1",
+        **settings,
+    }
+
+
+def migrate(env: dict[str, str]) -> None:
+    """Make Airflow's database."""
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """An Airflow with an empty database."""
+    home = tmp_path_factory.mktemp("airflow")
+    env = airflow_environment(home)
+    migrate(env)
+    log = home / "runs.log"
+    ours, theirs = os.pipe()
+    with log.open("w") as out, os.fdopen(ours, encoding="utf-8") as answers:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("runs_dags.py")), str(theirs)],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs],
+            text=True,
+        )
+        os.close(theirs)
+        assert process.stdin is not None
+        with process.stdin:
+            yield Airflow(home, log, process.stdin, answers)
+        process.wait(60)

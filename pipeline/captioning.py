@@ -167,7 +167,7 @@ class Job:
     def _tools(self, captioner: Captioner) -> tuple[Batcher, Words]:
         settings = self._order.settings
         words = Words(captioner, beam_size=settings.beam_size, max_length=settings.max_length)
-        return Batcher(self.model.batch_size()), words
+        return Batcher(self.model.batch_size), words
 
     def _caption_batches(self, words: Words, batches: Iterable[list[Slot]]) -> None:
         for batch in batches:
@@ -180,7 +180,7 @@ class Job:
         writer: Writer | None = None
         try:
             for message in self._results:
-                writer = writer or Writer(self.model.batch_size())
+                writer = writer or Writer(self.model.batch_size)
                 self._write_one(writer, message, publishers)
         finally:
             if writer is not None and self._stop.is_set():

@@ -96,7 +96,7 @@ class Intake:
         self._in_flight = in_flight
         self._channel = channel
         self._stop = stop
-        self._pool = pool
+        self._reader = Reader(order, model, pool)
         self._tell = tell
         self._progress = progress
         self._sources = iter(order.sources)
@@ -176,14 +176,13 @@ class Intake:
             return False
         digest = fingerprint.partition("-")[0]
         rows = saved_rows(self._order.destination, source.key, digest) if source.kind == "stills" else ()
-        self._tell(Outcome(source.key, "already done"), inputs_of(source, snapshot, rows))
+        self._tell(Outcome(source.key, "already done", done.counts.frames), inputs_of(source, snapshot, rows))
         return True
 
     def _begin(self, source: Source, fingerprint: str, claim: Claim, snapshot: Snapshot) -> Work | None:
         if self._tell_if_done(source, fingerprint, snapshot):  # since we looked
             claim.release()
             return None
-        self._model.load()
         settings = self._order.settings.of_result(source.kind)
         info = SourceInfo(
             source.key, source.kind, self._model.name, self._model.version, fingerprint, settings
@@ -201,21 +200,15 @@ class Intake:
 
     def _read(self, work: Work) -> None:
         try:
-            for chunk in self._reader().read(work):
+            for chunk in self._reader.read(work):
                 self._channel.put(chunk)
         except Stopped:
             raise
         except ClaimLost:
             self._in_flight.abandon(work)
         except Exception as error:  # a source that cannot be read costs itself alone
+            if self._model.failed:
+                raise
             _log.debug("cannot read %s", work.info.key, exc_info=True)
             if not work.abandoned:
                 self._channel.put(Failed(work, one_line(error)))
-
-    def _reader(self) -> Reader:
-        return Reader(
-            self._order,
-            self._model.load().prepare,
-            batch_size=self._model.batch_size(),
-            pool=self._pool,
-        )

@@ -12,6 +12,9 @@ from pipeline.settings import CaptionSettings, Resources
 if TYPE_CHECKING:
     from model.captioner import Captioner
 
+_BATCH_UNLOADED = 16
+"""A divisor of every default, so that rows that need no model are cut where others may be cut, too."""
+
 
 class LazyModel:
     """A checkpoint by its name and version; the captioner itself from the first ``load`` on."""
@@ -24,6 +27,8 @@ class LazyModel:
         self._resources = resources
         self._lock = threading.Lock()
         self._captioner: Captioner | None = None
+        self.failed = False
+        """Whether loading was tried in vain: then no source is to blame."""
 
     def load(self) -> Captioner:
         """The captioner; every caller gets the same one."""
@@ -31,11 +36,16 @@ class LazyModel:
             if self._captioner is None:
                 from model.captioner import load_captioner
 
+                self.failed = True
                 self._captioner = load_captioner(
                     self._directory, device=self._resources.device, precision=self._settings.precision
                 )
+                self.failed = False
             return self._captioner
 
+    @property
     def batch_size(self) -> int:
-        """Pictures a batch, as set or as suits the device."""
-        return self._resources.batch_size or self.load().default_batch_size()
+        """Pictures a batch, as set or as suits the device; a small number until the model is loaded."""
+        if self._resources.batch_size is not None:
+            return self._resources.batch_size
+        return _BATCH_UNLOADED if self._captioner is None else self._captioner.default_batch_size()

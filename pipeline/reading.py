@@ -7,7 +7,7 @@ goes on after a part has the batches of one that was never interrupted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.fingerprints import Snapshot
 from pipeline.frames import Frame, read_video
 from pipeline.images import decode_still, thumbnail
+from pipeline.loading import LazyModel
 from pipeline.orders import Order
 from pipeline.parts import Parts, find_parts
 from pipeline.rows import Row, is_illustrated
@@ -28,6 +29,8 @@ from pipeline.storage import Entry
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from model.captioner import Captioner
 
     Picture = NDArray[np.uint8]
 
@@ -90,12 +93,9 @@ _Item = tuple[Row, "Picture | None"]
 class Reader:
     """Reads one source after the other, or several in as many threads."""
 
-    def __init__(
-        self, order: Order, prepare: Callable[[Picture], Picture], *, batch_size: int, pool: Executor
-    ) -> None:
+    def __init__(self, order: Order, model: LazyModel, pool: Executor) -> None:
         self._order = order
-        self._prepare = prepare
-        self._batch_size = batch_size
+        self._model = model
         self._pool = pool
 
     def read(self, work: Work) -> Iterator[Chunk | End]:
@@ -115,7 +115,7 @@ class Reader:
                 chunk.images[len(chunk.rows)] = image
             chunk.rows.append(row)
             total = row.position + 1
-            if total % self._batch_size == 0:
+            if total % self._model.batch_size == 0:
                 yield chunk
                 chunk = None
         if chunk is not None:
@@ -128,8 +128,10 @@ class Reader:
         order = self._order
         with order.storage.local_path(work.source.path) as path:
             frames = read_video(path, order.settings.selection, first_position=work.first)
-            submitted = (self._pool.submit(self._prepared, frame) for frame in frames)
-            yield from in_order(submitted, _FRAMES_AHEAD)
+            yield from in_order(map(self._submit_frame, frames), _FRAMES_AHEAD)
+
+    def _submit_frame(self, frame: Frame) -> Future[_Item]:
+        return self._pool.submit(_prepared, frame, self._model.load())
 
     def _stills(self, work: Work) -> Iterator[_Item]:
         yield from in_order(self._submitted_stills(work), 2 * self._order.resources.workers)
@@ -145,7 +147,7 @@ class Reader:
                 yield found, None
             else:
                 illustrations.new(position)
-                yield self._pool.submit(self._read_still, position, found)
+                yield self._pool.submit(self._read_still, position, found, self._model.load())
 
     def _joined(self, work: Work) -> Iterator[Entry | Row]:
         order = self._order
@@ -166,19 +168,20 @@ class Reader:
                 return parts.rows()
         return ()
 
-    def _read_still(self, position: int, entry: Entry) -> _Item:
+    def _read_still(self, position: int, entry: Entry, captioner: Captioner) -> _Item:
         try:
             image = decode_still(self._order.storage.read(entry.key), entry.name)
-            return self._prepared(Frame(position, entry.name, None, image, entry.etag))
+            return _prepared(Frame(position, entry.name, None, image, entry.etag), captioner)
         except Exception as error:  # whatever a strange file makes a decoder do costs this still alone
             row = Row(position, entry.name, None, "", [], 0.0, entry.etag, error=one_line(error))
             return row, None
 
-    def _prepared(self, frame: Frame) -> _Item:
-        row = Row(frame.position, frame.frame, frame.timestamp_s, "", [], 0.0, frame.etag)
-        if is_illustrated(frame.position):
-            row.thumbnail = thumbnail(frame.image)
-        return row, self._prepare(frame.image)
+
+def _prepared(frame: Frame, captioner: Captioner) -> _Item:
+    row = Row(frame.position, frame.frame, frame.timestamp_s, "", [], 0.0, frame.etag)
+    if is_illustrated(frame.position):
+        row.thumbnail = thumbnail(frame.image)
+    return row, captioner.prepare(frame.image)
 
 
 def in_order(submitted: Iterable[Future[_Item] | _Item], ahead: int) -> Iterator[_Item]:

@@ -40,15 +40,13 @@ def score_captions(candidates: Mapping[str, str], references: Captions, *, meteo
         corpus[f"BLEU-{n + 1}"] = float(bleu[n])
     for name, value in zip(truth, each[3], strict=True):
         pictures[name]["BLEU-4"] = float(value)
-    scorers = {"ROUGE-L": Rouge(), "CIDEr": Cider()}
+    scorers = {"ROUGE-L": Rouge().compute_score, "CIDEr": Cider().compute_score}
     if meteor and has_java():
-        from pycocoevalcap.meteor.meteor import Meteor
-
-        scorers = {"METEOR": Meteor(), **scorers}
+        scorers = {"METEOR": _meteor, **scorers}
     elif meteor:
         log.warning("METEOR is left out: it needs Java (Debian: default-jre-headless).")
-    for metric, scorer in scorers.items():
-        total, each = scorer.compute_score(truth, said)
+    for metric, compute in scorers.items():
+        total, each = compute(truth, said)
         corpus[metric] = float(total)
         for name, value in zip(truth, each, strict=True):
             pictures[name][metric] = float(value)
@@ -62,6 +60,20 @@ def cider(candidates: Mapping[str, str], references: Captions) -> float:
     truth = {name: list(references[name]) for name in candidates}
     total, _ = Cider().compute_score(truth, {name: [text] for name, text in candidates.items()})
     return float(total)
+
+
+def _meteor(truth: Captions, said: Captions) -> tuple[float, list[float]]:
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    scorer = Meteor()
+    try:
+        total, each = scorer.compute_score(truth, said)
+        return float(total), each
+    finally:  # its Java process would live on, its pipes open
+        for pipe in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
+            pipe.close()
+        scorer.meteor_p.kill()
+        scorer.meteor_p.wait()
 
 
 def has_java() -> bool:

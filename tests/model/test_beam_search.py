@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.beam_search import Search, beam_search
+from model.decoders import AttentionLSTM
+from tests.model.reference_search import search_one
+
+PAD, UNKNOWN, START, END = 0, 17, 18, 19
+SIZE = 20
+
+
+def lively_decoder(seed: int, end_bias: float, attention: str = "additive") -> AttentionLSTM:
+    """Random weights strong enough that pictures differ in their captions and captions in length."""
+    torch.manual_seed(seed)
+    decoder = AttentionLSTM(
+        SIZE,
+        6,
+        embedding_size=8,
+        hidden_size=12,
+        attention_size=5,
+        feature_size=7,
+        attention=attention,
+    ).eval()
+    for parameter in decoder.parameters():
+        if parameter.dim() == 2:
+            parameter.data.normal_(std=3 / parameter.shape[1] ** 0.5)
+    decoder.output.bias.data[END] = end_bias
+    return decoder
+
+
+def search(beam_size: int, **options: object) -> Search:
+    return Search(
+        start=START,
+        end=END,
+        forbidden=(PAD, START, UNKNOWN),
+        beam_size=beam_size,
+        **{"max_length": 14, **options},  # type: ignore[arg-type]
+    )
+
+
+def assert_same_as_reference(decoder: AttentionLSTM, features: torch.Tensor, options: Search) -> list[int]:
+    found = beam_search(decoder, features, options)
+    for i in range(len(features)):
+        expected = search_one(decoder, features[i : i + 1], options)
+        length = int(found.lengths[i])
+        assert found.words[i, :length].tolist() == expected.words
+        assert float(found.log_probs[i]) == pytest.approx(expected.log_prob, abs=1e-4)
+        for t in range(length):
+            torch.testing.assert_close(found.attention[i, t], expected.attention[t], atol=1e-4, rtol=0)
+    lengths: list[int] = found.lengths.tolist()
+    return lengths
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("attention", ["additive", "dot"])
+def test_a_batch_gives_word_for_word_what_one_picture_at_a_time_gives(beam_size: int, attention: str) -> None:
+    decoder = lively_decoder(1, end_bias=2.0, attention=attention)
+    lengths = assert_same_as_reference(decoder, torch.randn(12, 3, 2, 6) * 2, search(beam_size))
+    assert len(set(lengths)) > 2, "the endings should be ragged, or this shows little"
+
+
+@pytest.mark.parametrize("beam_size", [1, 3, 6])
+def test_captions_that_never_end_are_cut_at_the_limit(beam_size: int) -> None:
+    decoder = lively_decoder(2, end_bias=-torch.inf)
+    lengths = assert_same_as_reference(decoder, torch.randn(4, 2, 2, 6), search(beam_size, max_length=6))
+    assert lengths == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_some_end_and_some_never_do(beam_size: int) -> None:
+    decoder = lively_decoder(3, end_bias=-1.0)
+    assert_same_as_reference(decoder, torch.randn(16, 2, 2, 6) * 2, search(beam_size, max_length=5))
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    beam_size=st.integers(1, 6),
+    end_bias=st.floats(-3, 6),
+    max_length=st.integers(1, 9),
+    penalty=st.sampled_from([0.0, 0.7, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_search_matches_the_reference(
+    seed: int, beam_size: int, end_bias: float, max_length: int, penalty: float
+) -> None:
+    decoder = lively_decoder(seed, end_bias)
+    features = torch.randn(3, 2, 2, 6) * 2
+    assert_same_as_reference(
+        decoder, features, search(beam_size, max_length=max_length, length_penalty=penalty)
+    )
+
+
+def test_the_order_and_company_of_pictures_do_not_matter() -> None:
+    decoder = lively_decoder(4, end_bias=1.0)
+    features = torch.randn(9, 2, 2, 6) * 2
+    together = beam_search(decoder, features, search(5))
+    order = torch.randperm(9)
+    shuffled = beam_search(decoder, features[order], search(5))
+    assert torch.equal(together.words[order], shuffled.words)
+    assert torch.equal(together.lengths[order], shuffled.lengths)
+
+
+def test_forbidden_words_never_appear() -> None:
+    decoder = lively_decoder(5, end_bias=0.0)
+    decoder.output.bias.data[UNKNOWN] = 50
+    found = beam_search(decoder, torch.randn(5, 2, 2, 6), search(3))
+    assert not (found.words[:, :] == UNKNOWN).any()
+
+
+def test_no_caption_is_empty() -> None:
+    decoder = lively_decoder(6, end_bias=40.0)
+    found = beam_search(decoder, torch.randn(5, 2, 2, 6), search(4))
+    assert found.lengths.tolist() == [1] * 5
+
+
+@pytest.mark.gpu
+def test_the_gpu_finds_the_same_captions() -> None:
+    decoder = lively_decoder(7, end_bias=1.0)
+    features = torch.randn(16, 2, 2, 6)
+    on_cpu = beam_search(decoder, features, search(5))
+    on_gpu = beam_search(decoder.cuda(), features.cuda(), search(5))
+    assert torch.equal(on_cpu.words, on_gpu.words.cpu())

@@ -12,6 +12,7 @@ import typer
 
 from model.errors import GpucaptError
 from pipeline import options
+from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted
 from pipeline.story_commands import story
 from pipeline.training_options import register as register_training
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ingest)
 app.add_typer(story)
 register_training(app)
 

@@ -1,0 +1,118 @@
+"""`gpucapt ingest`: the three steps of the drop folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated
+
+import typer
+
+from model.errors import GpucaptError
+from pipeline import options
+
+ingest = typer.Typer(
+    name="ingest", help="The drop folder, in three steps: plan, shard, finish.", no_args_is_help=True
+)
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@ingest.command()
+def plan(
+    incoming: Annotated[str, typer.Argument(envvar="GPUCAPT_INCOMING", help="The folder for new files.")],
+    destination: Annotated[
+        str, typer.Argument(envvar="GPUCAPT_DESTINATION", help="A folder for the results.")
+    ],
+    model: options.Model = None,
+    beam_size: options.BeamSize = 5,
+    max_length: options.MaxLength = 40,
+    precision: options.Precision = "auto",
+    every: options.Every = None,
+    fps: options.Fps = None,
+    scenes: options.Scenes = False,
+    max_frames: options.MaxFrames = None,
+    skip_duplicates: options.SkipDuplicates = False,
+    story: options.Story = "outline",
+    settle: Annotated[
+        float,
+        typer.Option(
+            envvar="GPUCAPT_SETTLE", min=0, metavar="SECONDS", help="Leave files alone that are younger."
+        ),
+    ] = 10.0,
+    shard_size: Annotated[
+        str,
+        typer.Option(
+            envvar="GPUCAPT_SHARD_SIZE", help="About how much input a shard is, such as 500M or 2G."
+        ),
+    ] = "1G",
+    shards: Annotated[
+        int | None,
+        typer.Option(envvar="GPUCAPT_SHARDS", min=1, max=1024, help="How many shards, whatever their size."),
+    ] = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(envvar="GPUCAPT_ARCHIVE", help="Where done inputs go. [default: beside INCOMING]"),
+    ] = None,
+    failed: Annotated[
+        str | None,
+        typer.Option(envvar="GPUCAPT_FAILED", help="Where bad inputs go. [default: beside INCOMING]"),
+    ] = None,
+) -> None:
+    """Look at what is in INCOMING and cut it into shards.
+
+    The last line is JSON, for `finish` and `shard`: {"run": …, "shards": […]}. With nothing to do there
+    are no shards.
+    """
+    settings = options.caption_settings(
+        model=model,
+        beam_size=beam_size,
+        max_length=max_length,
+        precision=precision,
+        every=every,
+        fps=fps,
+        scenes=scenes,
+        max_frames=max_frames,
+        skip_duplicates=skip_duplicates,
+        story=story,
+    )
+    from pipeline.ingest import Planning
+    from pipeline.storage import refuse_overlap
+
+    try:
+        refuse_overlap(incoming, destination)
+    except GpucaptError as error:
+        raise typer.BadParameter(str(error)) from error
+    size = _bytes(shard_size)
+    planning = Planning(incoming, destination, settings, settle, size, shards, archive, failed)
+    typer.echo(json.dumps(planning.run()))
+
+
+@ingest.command()
+def shard(
+    uri: Annotated[str, typer.Argument(metavar="URI", help="One of the shards that plan printed.")],
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = "auto",
+    workers: options.Workers = None,
+    progress: options.ShowProgress = "auto",
+) -> None:
+    """Caption the sources of one shard. Ends well once it is recorded what became of each, good or bad."""
+    from pipeline.ingest import run_shard
+
+    resources = options.resources(device=device, batch_size=batch_size, workers=workers)
+    typer.echo(run_shard(uri, resources, progress))
+
+
+@ingest.command()
+def finish(run: Annotated[str, typer.Argument(metavar="RUN", help="The run that plan printed.")]) -> None:
+    """Merge what the shards did, write the run's summary and table, and move the inputs away."""
+    from pipeline import ingest as steps
+
+    typer.echo(steps.finish(run))
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([kmgt]?)(?:i?b)?", text.strip().lower())
+    if match is None or float(match[1]) <= 0:
+        raise typer.BadParameter(f"shard-size must be a number of bytes such as 500M or 2G, not {text!r}")
+    return max(1, int(float(match[1]) * _UNITS[match[2]]))

@@ -1,0 +1,219 @@
+"""What a run of the drop folder keeps under ``DESTINATION/.gpucapt/runs/<run>/``, for its tasks to share.
+
+    plan.json                 what plan was asked to do, written last: without it there is nothing to do
+    shards/00000.jsonl        the sources of a shard, one a line
+    outcomes/00000.jsonl      what became of them: the model, then a line for each source, followed by one
+                              for each of its files
+    outcomes/plan.jsonl       the same for what cannot be a source
+
+A run is named by the URL of that folder, so that one word is all that its later steps need.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from model.errors import GpucaptError
+from pipeline.outcomes import Input, Outcome
+from pipeline.settings import CaptionSettings
+from pipeline.sources import Source
+from pipeline.storage import Entry, Storage, open_storage
+
+_RUN = re.compile(
+    r"(?P<destination>.+)/\.gpucapt/runs/(?P<id>[^/]+)(?:/shards/(?P<shard>\d{5})\.jsonl)?/?", re.S
+)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where a run keeps its files."""
+
+    destination: Storage
+    id: str
+
+    @classmethod
+    def parse(cls, url: str) -> tuple[RunFolder, str | None]:
+        """The run that a URL names, and the name of the shard if it names one. Raises GpucaptError."""
+        match = _RUN.fullmatch(url)
+        if match is None:
+            raise GpucaptError(f"{url} names no run; give what `gpucapt ingest plan` printed")
+        return cls(open_storage(match["destination"]), match["id"]), match["shard"]
+
+    @property
+    def url(self) -> str:
+        """The name of the run."""
+        return f"{self.destination.url}/{self.key}"
+
+    @property
+    def key(self) -> str:
+        """Where the folder lies under DESTINATION."""
+        return f".gpucapt/runs/{self.id}"
+
+    def shard_key(self, shard: str) -> str:
+        """Where the list of a shard's sources lies under DESTINATION."""
+        return f"{self.key}/shards/{shard}.jsonl"
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write plan.json: from now on the run is to be done."""
+        content = json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n"
+        self.destination.write(f"{self.key}/plan.json", content.encode())
+
+    def read_plan(self) -> Plan | None:
+        """The plan; None where there was nothing to do."""
+        key = f"{self.key}/plan.json"
+        if self.destination.stat(key) is None:
+            return None
+        try:
+            return Plan.from_json(json.loads(self.destination.read(key)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise GpucaptError(
+                f"{self.destination.url}/{key} is no plan of this version of gpucapt"
+            ) from error
+
+    def write_shard(self, number: int, lines: Iterable[str]) -> str:
+        """Write the sources of a shard; returns its URL."""
+        key = self.shard_key(f"{number:05}")
+        self.destination.write(key, "".join(f"{line}\n" for line in lines).encode())
+        return f"{self.destination.url}/{key}"
+
+    def read_shard(self, shard: str) -> Iterator[Source]:
+        """The sources of a shard. Raises GpucaptError when there is no such shard."""
+        key = self.shard_key(shard)
+        if self.destination.stat(key) is None:
+            raise GpucaptError(f"there is no shard {self.destination.url}/{key}; plan again")
+        with self.destination.local_path(key) as path, path.open(encoding="utf-8") as file:
+            for line in file:
+                yield source_from_json(line)
+
+    def read_model(self) -> tuple[str, str]:
+        """The name and the version of the model that the shards used; empty when none has ended."""
+        for key in self.outcome_keys():
+            with self.destination.local_path(key) as path, path.open(encoding="utf-8") as file:
+                head = json.loads(next(file, "{}"))
+                if "model" in head:
+                    return head["model"]["name"], head["model"]["version"]
+        return "", ""
+
+    def outcome_keys(self) -> Iterator[str]:
+        """The recorded outcomes of all shards that have ended."""
+        return (entry.key for entry in self.destination.list_folder(f"{self.key}/outcomes"))
+
+    def read_outcomes(self, key: str) -> Iterator[tuple[Outcome, Iterator[Input]]]:
+        """The outcomes in a file, each with its inputs, which must be read before the next outcome."""
+        with self.destination.local_path(key) as path, path.open(encoding="utf-8") as file:
+            lines = Lines(json.loads(line) for line in file)
+            while (head := lines.take("outcome")) is not None:
+                yield Outcome(**head), _inputs(lines)
+
+
+class Lines:
+    """Lines of an outcomes file, with a look at the next one."""
+
+    def __init__(self, lines: Iterator[dict[str, dict[str, Any]]]) -> None:
+        self._lines = lines
+        self._next = next(lines, None)
+
+    def take(self, kind: str) -> dict[str, Any] | None:
+        """The next line if it is of this kind; an outcome is found behind inputs that nobody read."""
+        while kind == "outcome" and self._next is not None and kind not in self._next:
+            self._next = next(self._lines, None)
+        if self._next is None or kind not in self._next:
+            return None
+        found = self._next[kind]
+        self._next = next(self._lines, None)
+        return found
+
+
+def _inputs(lines: Lines) -> Iterator[Input]:
+    while (line := lines.take("input")) is not None:
+        yield Input(**line)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the tasks of a run must know. Times are seconds since the epoch."""
+
+    incoming: str
+    archive: str
+    failed: str
+    planned_at: float
+    settle_s: float
+    shards: int
+    settings: CaptionSettings
+
+    def to_json(self) -> dict[str, object]:
+        """The plan as JSON types."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "settings"}
+        return {"format": FORMAT, **fields, "settings": self.settings.to_json()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Plan:
+        """The inverse of ``to_json``."""
+        if fields.pop("format") != FORMAT:
+            raise ValueError("another format")
+        return cls(**{**fields, "settings": CaptionSettings.from_json(fields["settings"])})
+
+    def is_settled(self, entry: Entry) -> bool:
+        """Whether a file was left alone for long enough, when the plan was made.
+
+        A time that lies well in the future says nothing about when the file was written.
+        """
+        return entry.modified <= self.planned_at - self.settle_s or entry.modified > time.time() + 60
+
+
+class Recorder:
+    """Collects the outcomes of a shard, and records them when all are there."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.NamedTemporaryFile("w", prefix="gpucapt-", encoding="utf-8")  # noqa: SIM115
+        self._lock = threading.Lock()
+
+    def add(self, outcome: Outcome, inputs: Iterable[Input]) -> None:
+        """Take in one outcome."""
+        if outcome.status == "already done":
+            # By an earlier try at this shard, as a rule: for the run it makes no difference which try it was.
+            outcome = Outcome(outcome.key, "captioned", outcome.frames)
+        with self._lock:
+            self._file.write(json.dumps({"outcome": asdict(outcome)}) + "\n")
+            for one in inputs:
+                self._file.write(json.dumps({"input": asdict(one)}) + "\n")
+
+    def about(self, model: str, version: str) -> None:
+        """Say, before the first outcome, which model is used."""
+        self._file.write(json.dumps({"model": {"name": model, "version": version}}) + "\n")
+
+    def record(self, folder: RunFolder, name: str) -> None:
+        """Put the outcomes where finish finds them: all of them or none."""
+        self._file.flush()
+        folder.destination.upload(Path(self._file.name), f"{folder.key}/outcomes/{name}.jsonl")
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def source_to_json(source: Source) -> str:
+    """A source as one line."""
+    return json.dumps(asdict(source))
+
+
+def source_from_json(line: str) -> Source:
+    """The inverse of ``source_to_json``."""
+    fields = json.loads(line)
+    entry = fields.pop("entry")
+    return Source(**fields, entry=None if entry is None else Entry(**entry))

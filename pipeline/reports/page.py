@@ -93,7 +93,7 @@ def write_page(
         length=None if data.end_s is None else clock(data.end_s),
         low_confidence=LOW_CONFIDENCE,
         paragraphs=[] if story is None else [printable(text) for text in story.paragraphs],
-        settings={name: _shown(value) for name, value in sorted(info.settings.items())},
+        settings=_shown_settings(info),
         files=[(name, _FILE_LABELS[name]) for name in _FILE_LABELS if name in files],
         # Filled while the page is written, since only then it is known how many frames had a picture.
         frames=_frame_objects(shown_rows(rows(), data.last_position)),
@@ -147,6 +147,17 @@ def _x(row: Row) -> float:
 
 def _title(info: SourceInfo, story: Story | None) -> str:
     return _shown(story.title if story else info.name) or "Captions"
+
+
+def _shown_settings(info: SourceInfo) -> dict[str, str]:
+    given = {name: value for name, value in sorted(info.settings.items()) if value is not None}
+    return {
+        _shown(name.replace("_", " ").capitalize()): _shown(_said(value)) for name, value in given.items()
+    }
+
+
+def _said(value: object) -> object:
+    return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
 def _shown(value: object) -> str:

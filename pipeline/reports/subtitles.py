@@ -39,33 +39,41 @@ class CueMaker:
         self._text = ""
         self._time = 0
         self._gap = LAST_CUE_MS
+        self._held: Cue | None = None
 
     def add(self, timestamp_s: float, caption: str) -> Cue | None:
-        """Take the next frame; return the cue that it ends, if it ends one."""
+        """Take the next frame; return a cue when one is known to be whole."""
         now = max(round(timestamp_s * 1000), 0)
-        if self._start is not None:
-            now = max(now, self._time)
-            self._gap = now - self._time or self._gap
         text = one_line(caption)
-        self._time = now
         if self._start is None:
-            self._start, self._text = now, text
+            self._start = self._time = now
+            self._text = text
             return None
+        now = max(now, self._time)
+        self._gap = now - self._time or self._gap
+        self._time = now
         if text == self._text:
             return None
-        cue = self._cue(now)
+        ended = self._end_cue(now)
         self._start, self._text = now, text
-        return cue
+        return ended
 
-    def finish(self) -> Cue | None:
-        """Return the last cue, if there is one."""
+    def finish(self) -> list[Cue]:
+        """Return the cues that are left, two at most."""
         low, high = _LAST_CUE_BOUNDS_MS
-        return self._cue(self._time + min(max(self._gap, low), high))
+        ended = self._end_cue(self._time + min(max(self._gap, low), high))
+        return [cue for cue in (ended, self._held) if cue is not None]
 
-    def _cue(self, end: int) -> Cue | None:
+    def _end_cue(self, end: int) -> Cue | None:
+        """Hold the cue that ends now and return the one held before, unless they are one."""
         if self._start is None or not self._text or end <= self._start:
             return None
-        return Cue(self._start, end, self._text)
+        held, cue = self._held, Cue(self._start, end, self._text)
+        if held is not None and held.text == cue.text and held.end_ms == cue.start_ms:
+            self._held = Cue(held.start_ms, end, cue.text)
+            return None
+        self._held = cue
+        return held
 
 
 class _Subtitles(TableWriter):
@@ -76,16 +84,18 @@ class _Subtitles(TableWriter):
 
     def add(self, row: Row) -> None:
         if row.timestamp_s is not None:
-            self._write_cue(self._maker.add(row.timestamp_s, row.caption))
+            cue = self._maker.add(row.timestamp_s, row.caption)
+            if cue is not None:
+                self._write_cue(cue)
 
     def close(self, set_aside: Iterator[Row]) -> None:
-        self._write_cue(self._maker.finish())
+        for cue in self._maker.finish():
+            self._write_cue(cue)
         super().close(set_aside)
 
-    def _write_cue(self, cue: Cue | None) -> None:
-        if cue is not None:
-            self._number += 1
-            self.write(self.format(self._number, cue))
+    def _write_cue(self, cue: Cue) -> None:
+        self._number += 1
+        self.write(self.format(self._number, cue))
 
     def format(self, number: int, cue: Cue) -> str:
         raise NotImplementedError

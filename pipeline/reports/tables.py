@@ -94,6 +94,7 @@ class Json(TableWriter):
         super().__init__(info, directory)
         self._rows = 0
         head: dict[str, object] = {
+            "format": 1,
             "source": info.key,
             "kind": info.kind,
             "model": info.model,

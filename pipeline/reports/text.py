@@ -17,7 +17,7 @@ _MARKUP = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 def printable(text: str) -> str:
     """Return ``text`` with what UTF-8 cannot hold (file names of undecodable bytes) replaced by U+FFFD."""
-    return _LONE_SURROGATES.sub("\ufffd", text)
+    return text if text.isascii() else _LONE_SURROGATES.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:
@@ -28,6 +28,8 @@ def one_line(text: str) -> str:
 def json_line(value: object) -> str:
     """Return ``value`` as JSON on one line, readable where UTF-8 can hold it, escaped where it cannot."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if text.isascii():
+        return text
     if _LONE_SURROGATES.search(text):
         text = json.dumps(value, ensure_ascii=True, allow_nan=False)
     return text.translate(_LINE_BREAKS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from pipeline.stories.lexicon import (
@@ -69,6 +70,7 @@ def _with_s(word: str, *, o_takes_es: bool) -> str:
 _SINGULAR = {many: one for one, many in IRREGULAR_PLURALS.items()}
 _PARTICIPLES = {participle(verb): verb for verb in VERBS}
 _NO_VERB_AFTER = DETERMINERS | ADJECTIVES | PREPOSITIONS | {"and", "or"}
+_SMALL_WORDS = (DETERMINERS | TO_BE | PREPOSITIONS | {"and", "or", "there"}) - PLURAL_STARTS
 _THIRDS = {third_person(verb): verb for verb in VERBS}
 
 
@@ -88,11 +90,10 @@ def root(word: str) -> str:
     return word
 
 
-def content_words(words: Sequence[str]) -> frozenset[str]:
+@lru_cache(maxsize=1024)
+def content_words(words: tuple[str, ...]) -> frozenset[str]:
     """Return the roots of the words that carry the meaning, for comparing captions."""
-    small = DETERMINERS | TO_BE | PREPOSITIONS | {"and", "or", "there"}
-    small -= PLURAL_STARTS
-    return frozenset(root(word) for word in words if word not in small)
+    return frozenset(root(word) for word in words if word not in _SMALL_WORDS)
 
 
 def tidy(words: Sequence[str]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Literal, cast, get_args
 
 from model.errors import GpucaptError
 
+FORMAT = 1
+
 TurnKind = Literal["start", "continue", "steer"]
 
 _MARKDOWN_MARKS = re.compile(r"([\\`*_\[\]<>#&|~])")
@@ -52,8 +54,11 @@ class Story:
 
     def to_json(self) -> str:
         """Return the story with its turns as JSON (pipeline/schemas/story.schema.json)."""
-        # ASCII: a title made of a strange file name may hold what UTF-8 cannot.
-        return json.dumps(asdict(self), indent=2, ensure_ascii=_needs_ascii(asdict(self))) + "\n"
+        fields = {"format": FORMAT, **asdict(self)}
+        text = json.dumps(fields, indent=2, ensure_ascii=False)
+        if not _fits_utf8(text):  # a title made of a strange file name
+            text = json.dumps(fields, indent=2, ensure_ascii=True)
+        return text + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Story:
@@ -89,12 +94,12 @@ def _string(value: object) -> str:
     return value
 
 
-def _needs_ascii(value: object) -> bool:
+def _fits_utf8(text: str) -> bool:
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        text.encode()
     except UnicodeEncodeError:
-        return True
-    return False
+        return False
+    return True
 
 
 def _markdown(text: str) -> str:

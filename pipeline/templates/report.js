@@ -35,7 +35,7 @@
 
   const when = (frame) => (isFilm ? clock(frame.time, decimals) : String(frame.frame));
   const source = (frame) => `data:image/jpeg;base64,${frame.picture}`;
-  const exactly = (frame) => (isFilm ? `Frame ${frame.frame}, at ${frame.time.toFixed(3)} s` : String(frame.frame));
+  const exactly = (frame) => (isFilm ? `Frame ${frame.frame}, at ${frame.time.toFixed(3)}\u00a0s` : String(frame.frame));
 
   // -- attention ----------------------------------------------------------------------------------------------------
 

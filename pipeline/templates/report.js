@@ -189,7 +189,7 @@
     const { card } = cards[index];
     if (card.hidden) clearSearch();
     card.scrollIntoView({ block: "center" });
-    card.querySelector(".word[tabindex], .picture").focus({ preventScroll: true });
+    card.querySelector(".picture").focus({ preventScroll: true });
     card.classList.remove("found-here");
     void card.offsetWidth;  // Starts the animation again when the same card is found twice.
     card.classList.add("found-here");
@@ -498,7 +498,10 @@
         event.preventDefault();
         point(Math.min(frames.length - 1, Math.max(0, to)));
       }
-      if (event.key === "Enter" && pointed >= 0) goTo(pointed);
+      if (event.key === "Enter" && pointed >= 0) {
+        event.preventDefault();  // Else the same key press would go on to open the picture that has the focus now.
+        goTo(pointed);
+      }
       if (event.key === "Escape") unpoint();
     });
   }

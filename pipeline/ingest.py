@@ -226,7 +226,7 @@ def _run(folder: RunFolder, plan: Plan) -> Run:
         now(),
         name,
         version,
-        plan.settings.to_json(),
+        plan.settings.of_result("video"),
     )
 
 

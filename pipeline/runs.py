@@ -66,7 +66,7 @@ class CaptionRun:
                     now(),
                     job.model.name,
                     job.model.version,
-                    self.settings.to_json(),
+                    self.settings.of_result("video"),
                 )
                 write_run_csv(run, outcomes, destination)
                 write_summary(run, outcomes, destination)

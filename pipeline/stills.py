@@ -73,22 +73,19 @@ _NO_MORE: _Known = (b"", [])
 
 
 def _by_name(saved: Iterable[Row], unfinished: Iterable[Row]) -> Iterator[_Known]:
-    streams = [
-        ((_name(row), was_saved, row) for row in rows)
-        for was_saved, rows in ((True, saved), (False, unfinished))
-    ]
-    merged = heapq.merge(*streams, key=lambda known: known[0])
-    for name, group in groupby(merged, key=lambda known: known[0]):
+    marked = heapq.merge(_marked(saved, True), _marked(unfinished, False), key=lambda known: known[0])
+    for name, group in groupby(marked, key=lambda known: known[0]):
         yield name, [(was_saved, row) for _, was_saved, row in group]
+
+
+def _marked(rows: Iterable[Row], was_saved: bool) -> Iterator[tuple[bytes, bool, Row]]:
+    for row in rows:
+        yield str(row.frame).encode(), was_saved, row
 
 
 def _missing(rows: list[tuple[bool, Row]], keep_missing: bool) -> Iterator[Row]:
     if keep_missing:
         yield from [row for was_saved, row in rows if was_saved and row.error is None][:1]
-
-
-def _name(row: Row) -> bytes:
-    return str(row.frame).encode()
 
 
 class Illustrations:

@@ -22,8 +22,8 @@ OURS = ".gpucapt-tmp-"
 """Names that begin with this are unfinished writes and locks; no listing shows them."""
 
 _QUOTE = "\u201b"
-_TO_QUOTE = re.compile(f"{_QUOTE}(?={_QUOTE}|[0-9A-F]{{2}})|[\udc80-\udcff]")
-_QUOTED = re.compile(f"{_QUOTE}({_QUOTE}|[0-9A-F]{{2}})")
+_TO_QUOTE = re.compile(f"{_QUOTE}(?={_QUOTE}|[89A-F][0-9A-F])|[\udc80-\udcff]")
+_QUOTED = re.compile(f"{_QUOTE}({_QUOTE}|[89A-F][0-9A-F])")
 
 
 def key_from_name(name: str) -> str:
@@ -166,9 +166,10 @@ class LocalStorage(Storage):
 
     def replace(self, key: str, data: bytes, etag: str) -> Entry | None:
         path = self.path(key)
-        if not path.parent.is_dir():
+        if self.stat(key) is None:
             return None
-        with self._failures(key), _locked(path.parent):
+        # One lock for all that lies under a top folder, so that no locks are left lying about.
+        with self._failures(key), _locked(self.root if "/" not in key else self.path(key.partition("/")[0])):
             current = self.stat(key)
             if current is None or current.etag != etag:
                 return None

@@ -65,8 +65,8 @@ def read(
                 continue
             wanted = position >= first_position and number >= first
             if wanted or is_new:
-                image = _retrieved(capture)
-                if image is None or (is_new and not is_new(image)):
+                image = _retrieved(capture, path, number)
+                if is_new and not is_new(image):
                     continue
                 if wanted:
                     yield _frame(position, number, at_ms, image)
@@ -161,9 +161,7 @@ def scene_middles(path: Path) -> list[int]:
     with _opened(path) as capture:
         rate = _frame_rate(capture)
         for number, _ in _grabbed(capture):
-            image = _retrieved(capture)
-            if image is None:
-                continue
+            image = _retrieved(capture, path, number)
             scale = SCENE_WIDTH / image.shape[1]
             if scale < 1:
                 size = (SCENE_WIDTH, max(1, round(image.shape[0] * scale)))
@@ -201,11 +199,13 @@ def _grabbed(capture: cv2.VideoCapture) -> Iterator[tuple[int, float]]:
         yield number, at_ms
 
 
-def _retrieved(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
+def _retrieved(capture: cv2.VideoCapture, path: Path, number: int) -> NDArray[np.uint8]:
     import numpy as np
 
     found, image = capture.retrieve()
-    return np.asarray(image, dtype=np.uint8) if found else None
+    if not found:  # leaving it out would number the frames after it differently in a resumed run
+        raise BadInput(f"{path.name}: frame {number} decodes to no kind of picture that is known")
+    return np.asarray(image, dtype=np.uint8)
 
 
 def _frame_rate(capture: cv2.VideoCapture) -> float:

@@ -162,10 +162,10 @@ def test_only_chosen_frames_are_converted_to_pixels(film: Path, monkeypatch: pyt
     converted = 0
     original = video._retrieved
 
-    def spy(capture: cv2.VideoCapture) -> object:
+    def spy(capture: cv2.VideoCapture, path: Path, number: int) -> object:
         nonlocal converted
         converted += 1
-        return original(capture)
+        return original(capture, path, number)
 
     monkeypatch.setattr(video, "_retrieved", spy)
     list(read_video(film, Selection(every=2)))
@@ -322,6 +322,22 @@ def test_a_stream_without_times_gets_them_from_its_rate(films: Path, h264: Path)
     found = times(path, ALL)
     assert len(found) == 60
     assert np.diff(np.array(found, dtype=float)) == pytest.approx(0.1, abs=0.001)
+
+
+@pytest.mark.needs("ffmpeg")
+def test_a_stream_that_changes_its_size_goes_on(films: Path, h264: Path) -> None:
+    small = ffmpeg(h264, "-vf", "scale=48:32", "-c:v", "libx264", to=films / "small.ts")
+    large = ffmpeg(h264, "-c:v", "libx264", to=films / "large.ts")
+    both = films / "both.ts"
+    both.write_bytes(large.read_bytes() + small.read_bytes())
+    frames = list(read_video(both, Selection(every=0.5, skip_duplicates=True)))
+    assert frames[0].image.shape == (64, 96, 3)
+    assert frames[-1].image.shape == (32, 48, 3)
+    seen = [frame.timestamp_s for frame in read_video(both, ALL)]
+    assert len(seen) == 120
+    assert all(one < other for one, other in pairwise(seen)), (
+        "times rise although the second half begins anew"
+    )
 
 
 @pytest.mark.needs("ffmpeg")

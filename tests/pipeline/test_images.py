@@ -148,6 +148,18 @@ def test_an_animation_gives_its_first_picture(kind: str) -> None:
     assert difference(image, np.asarray(first)) < 3
 
 
+@pytest.mark.parametrize("kind", ["BMP", "PPM", "JPEG2000", "AVIF"])
+def test_other_kinds_that_people_have(kind: str) -> None:
+    if kind not in images._readable_formats():
+        pytest.skip(f"this Pillow is built without {kind}")
+    assert difference(decode_still(saved(picture(), kind), "x"), np.asarray(picture())) < 6
+
+
+def test_a_jpeg_of_several_pictures_gives_its_first() -> None:
+    stored = saved(picture(), "MPO", save_all=True, append_images=[Image.new("RGB", SIZE)])
+    assert difference(decode_still(stored, "x.jpg"), np.asarray(picture())) < 6
+
+
 def test_the_content_decides_not_the_extension() -> None:
     assert decode_still(saved(picture(), "PNG"), "x.jpg").shape == (80, 120, 3)
 

@@ -336,6 +336,13 @@ def test_replacing_needs_the_etag_of_what_is_there(storage: LocalStorage) -> Non
     assert keys(storage) == []
 
 
+def test_replacing_leaves_no_litter_beside_the_object(storage: LocalStorage) -> None:
+    entry = storage.create(".gpucapt/claims/a/claim", b"-")
+    assert entry is not None
+    storage.replace(".gpucapt/claims/a/claim", b"+", entry.etag)
+    assert [path.name for path in (storage.root / ".gpucapt/claims/a").iterdir()] == ["claim"]
+
+
 def test_each_replacement_has_an_etag_of_its_own(storage: LocalStorage) -> None:
     entry = storage.create("claim", b"0")
     etags = set()

@@ -53,7 +53,8 @@ class PageData:
         if row.error is not None:
             self.errors += 1
             if len(self.listed_errors) < MOST_LISTED_ERRORS:
-                self.listed_errors.append((_shown(str(row.frame)), _shown(row.error)))
+                name = _shown(row.frame)
+                self.listed_errors.append((name, _shown(row.error).removeprefix(f"{name}: ")))
             return
         sure = confidence(row.log_prob, len(row.words))
         self.frames += 1

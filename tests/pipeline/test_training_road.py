@@ -1,0 +1,164 @@
+"""From captioned pictures to a captioner: the command line as users run it, on a small dataset."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.captioned import SUBJECTS, make_dataset
+
+pytest.importorskip("lightning")
+
+RECIPE = """
+name: mini
+encoder: shufflenet_v2_x0_5
+encoder_weights: null
+embedding_size: 16
+hidden_size: 64
+attention: dot
+attention_size: 16
+feature_size: 32
+dropout: 0.1
+epochs: 4
+finetune_epochs: 1
+batch_size: 6
+learning_rate: 0.01
+label_smoothing: 0.0
+warmup: 0.02
+average_decay: 0.8
+max_length: 12
+precision: fp32
+"""
+
+
+def gpucapt(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return subprocess.run(command, text=True, capture_output=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("road")
+    dataset, pictures = make_dataset(folder)
+    done = gpucapt("preprocess", dataset, pictures, folder / "data", "--min-word-freq", 1, "--image-size", 64)
+    assert done.returncode == 0, done.stderr
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder
+
+
+def train(data: Path, out: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    return gpucapt("train", data / "data", out, "--recipe", data / "recipe.yaml", *options)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path) -> Path:
+    done = train(data, data / "run")
+    assert done.returncode == 0, done.stderr
+    return data / "run"
+
+
+def test_training_ends_with_a_checkpoint_that_says_how_it_was_made(trained: Path) -> None:
+    config = json.loads((trained / "checkpoint" / "config.json").read_text())
+    assert config["name"] == "mini"
+    assert config["training"]["recipe"]["epochs"] == 4
+    assert config["training"]["dataset"] == "mini_5_cap_per_img_1_min_word_freq"
+    assert config["training"]["val_cider"] >= 0
+
+
+def test_the_log_has_loss_perplexity_top_five_and_decoded_cider(trained: Path) -> None:
+    with (trained / ".training" / "decoder" / "csv" / "version_0" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["train_loss"]) for row in rows if row.get("train_loss")]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+    for name in ("train_perplexity", "train_top5", "val_cider", "val_loss"):
+        assert any(row.get(name) for row in rows), name
+
+
+def test_evaluation_scores_real_captions(data: Path, trained: Path) -> None:
+    out = data / "evaluation"
+    done = gpucapt("evaluate", trained / "checkpoint", data / "data", "--beam-size", 2, "--out", out)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert set(scores) >= {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"}
+    assert json.loads((out / "scores.json").read_text())["scores"] == scores
+    rows = [json.loads(line) for line in (out / "captions.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in rows] == [f"{subject} 4.jpg" for subject in SUBJECTS]
+    assert all(row["caption"] for row in rows)
+
+
+def test_a_second_run_into_the_same_folder_is_refused(data: Path, trained: Path) -> None:
+    done = train(data, trained)
+    assert done.returncode == 1
+    assert "--resume" in done.stderr
+
+
+def test_resuming_a_finished_run_trains_nothing_more(data: Path, trained: Path) -> None:
+    before = (trained / "checkpoint" / "model.safetensors").read_bytes()
+    assert train(data, trained, "--resume").returncode == 0
+    assert (trained / "checkpoint" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_from_its_last_epoch(data: Path) -> None:
+    out = data / "killed"
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "train",
+        data / "data",
+        out,
+        "--recipe",
+        data / "recipe.yaml",
+    ]
+    process = subprocess.Popen(
+        [*map(str, command), "--epochs", "40", "--patience", "40"], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    last = out / ".training" / "decoder" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert last.exists()
+    done = train(data, out, "--resume", "--epochs", 5, "--patience", 40)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/5" not in done.stderr, "it began again instead of going on"
+    assert (out / "checkpoint" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        ("epochz: 3", "epochz"),
+        ("epochs: many", "epochs must be int"),
+        ("batch_size: 0", "batch_size must be at least 1"),
+        ("- 1", "not a recipe"),
+        ("a: [", "not valid YAML"),
+        ("encoder: vgg99", "no encoder 'vgg99'"),
+        ("encoder_weights: nowhere.pth", "no such weights file"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(data: Path, tmp_path: Path, recipe: str, reason: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe)
+    done = gpucapt("train", data / "data", tmp_path / "run", "--recipe", path)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_folder_that_is_no_dataset_says_what_to_do(tmp_path: Path) -> None:
+    done = gpucapt("train", tmp_path, tmp_path / "run")
+    assert done.returncode == 1
+    assert "gpucapt preprocess" in done.stderr

@@ -22,7 +22,7 @@ OURS = ".gpucapt-tmp-"
 """Names that begin with this are unfinished writes and locks; no listing shows them."""
 
 _QUOTE = "\u201b"
-_TO_QUOTE = re.compile(f"{_QUOTE}(?={_QUOTE}|[89A-F][0-9A-F])|[\udc80-\udcff]")
+_TO_QUOTE = re.compile(f"{_QUOTE}(?={_QUOTE}|[89A-F][0-9A-F]|[\udc80-\udcff])|[\udc80-\udcff]")
 _QUOTED = re.compile(f"{_QUOTE}({_QUOTE}|[89A-F][0-9A-F])")
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
@@ -81,6 +81,7 @@ def test_folders_within_folders_of_stills_are_sources_of_their_own(tmp_path: Pat
     ]
 
 
+@settings(deadline=None)
 @given(
     st.sets(
         st.lists(

@@ -103,7 +103,7 @@ def tidy(words: Sequence[str]) -> list[str]:
         kept = kept[2:]
     while len(kept) > 1 and kept[-1] in LOOSE_ENDS:
         kept.pop()
-    if kept and kept[0] in LONE_NOUNS:
+    if next((word for word in kept if word not in ADJECTIVES), None) in LONE_NOUNS:
         kept.insert(0, "a")
     for index, (word, following) in enumerate(pairwise(kept)):
         if word in ("a", "an"):
@@ -191,24 +191,31 @@ def _finite_verb(words: Sequence[str]) -> int | None:
         if word in TO_BE:
             return index
         # After a participle comes its object: "a man holding sticks", "a dog playing catch".
-        if before in _NO_VERB_AFTER or before in _PARTICIPLES:
+        if before in _PARTICIPLES or not _may_be_verb(words, index):
             continue
         subject_is_plural = _subject_is_plural(words[:index])
         if word in _THIRDS and not subject_is_plural:
             return index
-        if word in VERBS and is_plural_noun(before) and (subject_is_plural or _is_crowd(words)):
+        of_many = is_plural_noun(before) and (subject_is_plural or _is_crowd(words))
+        if word in VERBS and (of_many or (subject_is_plural and "and" in words[:index])):
             return index
     return None
 
 
 def _loose_participle(words: Sequence[str]) -> int | None:
     for index in range(1, len(words)):
-        word, before = words[index], words[index - 1]
-        if word in SUBORDINATORS:
+        if words[index] in SUBORDINATORS:
             return None
-        if word in _PARTICIPLES and before not in _NO_VERB_AFTER:
+        if words[index] in _PARTICIPLES and _may_be_verb(words, index):
             return index
     return None
+
+
+def _may_be_verb(words: Sequence[str], index: int) -> bool:
+    """Whether a verb can stand at ``index``: not after "a", "with" or "red", but after "in red" it can."""
+    before = words[index - 1]
+    clothed = before in ADJECTIVES and index > 1 and words[index - 2] == "in"
+    return clothed or before not in _NO_VERB_AFTER
 
 
 def _is_crowd(words: Sequence[str]) -> bool:

@@ -9,27 +9,30 @@ def _words(text: str) -> frozenset[str]:
 
 VERBS = _words(
     """
-    aim appear approach attempt balance bark bat battle begin bend bike bite block blow board bounce bow
-    box break build camp carry carve cast catch chase chat cheer chew clap clean climb collect come
-    compete cook cover crawl cross crouch cry cut cycle dance dangle dig dive drag draw dribble drink
-    drive drop eat embrace enjoy enter examine exit face fall feed fetch fight fish fix flip float fly
-    fold follow gallop gather gaze get give glide go grab graze greet grin grind guard hang have help
-    hide hike hit hold hop hug hurdle inspect jog jump kayak keep kick kiss kneel land laugh lay lead
-    lean leap leave lick lie lift listen look lounge make march meet mount move nap open overlook paddle
-    paint park pass pedal perform pet pick pitch play point pose pour practice prepare pretend pull push
-    put race raise reach read relax rest retrieve return ride roll row run sail sell serve set shake
-    share shoot shop shovel show sing sip sit skate skateboard ski skip sled sleep slide smell smile
-    smoke sniff snowboard speak spin splash spray sprint squat stand stare step stick stir stretch
-    stroll strum surf swim swing tackle take talk taste teach throw tie toss touch train travel trot try
-    tug turn type use visit wade wag wait wakeboard walk wash watch wave wear wink work wrestle write
-    yawn yell
+    aim appear approach ascend attempt balance bark bask bat bathe battle begin bend bike bite block
+    blow board bounce bound bow box break build camp carry carve cast catch chase chat cheer chew chop
+    clap clean climb collect comb come compete cook cover crack crash crawl cross crouch cry cuddle cut
+    cycle dance dangle descend dig dive drag draw dribble drink drive drop dunk eat embrace emerge enjoy
+    enter examine exit face fall feed fetch fight fish fix flap flip float fly fold follow gallop gather
+    gaze gesture get give glide go grab graze greet grin grind guard guide hang have help hide hike hit
+    hoist hold hop hug hurdle hurl inspect interact jog juggle jump kayak keep kick kiss kneel land
+    laugh lay lead lean leap leave lick lie lift listen look lounge lunge make maneuver march meet
+    mingle mount move nap navigate observe open operate overlook paddle paint park participate pass
+    pedal peek perch perform pet photograph pick pitch play plunge point pose pounce pour practice
+    prepare pretend proceed pull push put race raise rappel reach read relax rest retrieve return ride
+    roll rollerblade row run sail scale scramble sculpt sell serve set shake share shoot shop shovel
+    show sing sip sit skate skateboard ski skip sled sleep slice slide smell smile smoke sniff snowboard
+    soar somersault speak spin splash sprawl spray sprint squat stalk stand stare step stick stir
+    stretch strike stroll strum stumble sunbathe surf surround swim swing tackle take talk taste teach
+    tease throw tie toss touch train travel trek trot try tug tumble turn type use visit wade wag wait
+    wakeboard walk wander wash watch wave wear wink work wrap wrestle write yank yawn yell zoom
     """
 )
 
 DOUBLED = _words(
     """
-    bat begin chat clap cut dig drag drop flip get grab hit hop hug jog nap pet put run set shop sip sit
-    skip sled spin squat step stir strum swim tug wag
+    bat begin chat chop clap cut dig drag drop flip get grab hit hop hug jog nap pet put rappel run set
+    shop sip sit skip sled spin squat step stir strum swim tug wag wrap
     """
 )
 """Verbs whose last letter is doubled before -ing."""

@@ -75,13 +75,13 @@ def likeness(one: tuple[str, ...], other: tuple[str, ...]) -> float:
 def find_scenes(rows: Iterable[Row]) -> list[Scene]:
     """Return the scenes of a source in order, at most some hundred however long it is.
 
-    Rows without a caption are passed over. A single odd frame in a scene does not part it.
+    Rows whose caption says nothing ("a") are passed over. A single odd frame in a scene does not part it.
     """
     scenes: list[Scene] = []
     time, gap = 0.0, 1.0
     for row in rows:
         words = tuple(row.words) or tuple(row.caption.split())
-        if row.error is not None or not words:
+        if row.error is not None or not content_words(words):
             continue
         before, time = time, max(time, row.timestamp_s or 0.0)
         gap = time - before or gap

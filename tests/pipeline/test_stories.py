@@ -114,6 +114,7 @@ def test_bad_stills_and_empty_captions_are_passed_over() -> None:
     assert (
         tell([bad_still(0, "a.jpg", "not an image")]) == "There is nothing to tell: no frame has a caption."
     )
+    assert tell(album("a", "of the")) == "There is nothing to tell: no frame has a caption."
     assert tell([]) == "There is nothing to tell: no frame has a caption."
     assert tell([bad_still(0, "a.jpg", "empty"), *album(DOG)]).startswith("The picture shows a brown dog")
 
@@ -226,6 +227,13 @@ def test_numbers(value: int, said: str) -> None:
         ("a man in a hat stands on", "a man in a hat stands", "a man in a hat standing"),
         ("a man with an dog on the", "we see a man with a dog", "a man with a dog"),
         ("a orange cat laying on a bed", "an orange cat is lying on a bed", "an orange cat lying on a bed"),
+        ("a surfer in blue rides a wave", "a surfer in blue rides a wave", "a surfer in blue riding a wave"),
+        ("young boy wearing a hat", "a young boy is wearing a hat", "a young boy wearing a hat"),
+        (
+            "a man and woman sit on a bench",
+            "a man and woman sit on a bench",
+            "a man and woman sitting on a bench",
+        ),
         ("man in a boat", "we see a man in a boat", "a man in a boat"),
         ("the dogs are in the snow", "the dogs are in the snow", "the dogs in the snow"),
         ("a skier is a man", "a skier is a man", "a skier that is a man"),

@@ -1,27 +1,22 @@
-"""Frames of videos and stills, one after the other, in the order in which they are captioned.
+"""Frames: what is captioned, and how those of a video are read one after the other.
 
 Nothing here is imported at the top that a scheduler's machine would lack: OpenCV and numpy load on first use.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import BadInput
-from pipeline.images import decode_still
 from pipeline.selection import Selection
-from pipeline.storage import Entry, Storage
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BadFrame", "Frame", "Selection", "read_stills", "read_video"]
+__all__ = ["Frame", "Selection", "read_video"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +33,6 @@ class Frame:
     """(height, width, 3), RGB, upright."""
     etag: str | None = None
     """The still's; None for videos."""
-
-
-@dataclass(frozen=True, slots=True)
-class BadFrame:
-    """A still that cannot be used, and why."""
-
-    position: int
-    frame: str
-    etag: str | None
-    reason: str
 
 
 def read_video(
@@ -70,33 +55,3 @@ def read_video(
     from pipeline.video import read
 
     return read(path, selection, first_position, frame_range)
-
-
-def read_stills(
-    storage: Storage, entries: Iterable[tuple[int, Entry]], *, workers: int
-) -> Iterator[Frame | BadFrame]:
-    """Decode stills, given with their positions, in their order, a few ahead of the reader.
-
-    At most 2 x `workers` decoded pictures wait at any time.
-    """
-    ahead = 2 * workers
-    waiting: deque[Future[Frame | BadFrame]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="stills") as pool:
-        try:
-            for position, entry in entries:
-                waiting.append(pool.submit(_read_still, storage, position, entry))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _read_still(storage: Storage, position: int, entry: Entry) -> Frame | BadFrame:
-    try:
-        image = decode_still(storage.read(entry.key), entry.name)
-    except BadInput as error:
-        return BadFrame(position, entry.name, entry.etag, str(error))
-    return Frame(position, entry.name, None, image, entry.etag)

@@ -9,9 +9,11 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import GpucaptError
@@ -38,6 +40,17 @@ def key_from_name(name: str) -> str:
 def name_from_key(key: str) -> str:
     """The inverse of key_from_name."""
     return _QUOTED.sub(lambda m: _QUOTE if m[1] == _QUOTE else chr(0xDC00 + int(m[1], 16)), key)
+
+
+@dataclass(slots=True)
+class _OpenFolder:
+    """A folder whose names are being listed."""
+
+    start: bytes
+    """What its keys begin with."""
+    path: Path
+    names: Iterator[bytes]
+    identity: tuple[int, int] | None
 
 
 class LocalStorage(Storage):
@@ -68,35 +81,39 @@ class LocalStorage(Storage):
     def list(
         self, prefix: str = "", *, after: str = "", unreadable: Unreadable | None = None
     ) -> Iterator[Entry]:
-        folder = prefix.rpartition("/")[0]
-        start = self._folder(folder)
-        after_bytes, prefix_bytes = after.encode(), prefix.encode()
-        stack = [(start, iter(self._names(folder, start, unreadable)))]
-        seen = [_identity(start)]
-        base = [folder + "/" if folder else ""]
-        while stack:
-            path, names = stack[-1]
-            sort_name = next(names, None)
-            if sort_name is None:
-                stack.pop(), seen.pop(), base.pop()
+        wanted, passed = prefix.encode(), after.encode()
+
+        def may_hold(folder: bytes) -> bool:
+            in_prefix = folder.startswith(wanted) or wanted.startswith(folder)
+            return in_prefix and (folder > passed or passed.startswith(folder))
+
+        for key, path in self._walk(prefix.rpartition("/")[0], may_hold, unreadable):
+            if key > passed and key.startswith(wanted):
+                yield from _listed(key.decode(), path, unreadable)
+
+    def _walk(
+        self, folder: str, enter: Callable[[bytes], bool], unreadable: Unreadable | None
+    ) -> Iterator[tuple[bytes, Path]]:
+        """The keys' bytes and paths of all that is no folder, in key order; only some folders are entered."""
+        open_folders = [self._opened(folder, self._folder(folder), unreadable)]
+        while open_folders:
+            innermost = open_folders[-1]
+            name = next(innermost.names, None)
+            if name is None:
+                open_folders.pop()
                 continue
-            key_bytes = base[-1].encode() + sort_name
-            if not (key_bytes.startswith(prefix_bytes) or prefix_bytes.startswith(key_bytes)):
-                continue
-            key = key_bytes.decode()
-            if not sort_name.endswith(b"/"):
-                if key_bytes > after_bytes and key_bytes.startswith(prefix_bytes):
-                    yield from _listed(key, path / name_from_key(sort_name.decode()), unreadable)
-                continue
-            if key_bytes < after_bytes and not after_bytes.startswith(key_bytes):
-                continue
-            below = path / name_from_key(sort_name.decode()[:-1])
-            identity = _identity(below)
-            if identity is None or identity in seen:
-                continue
-            stack.append((below, iter(self._names(key[:-1], below, unreadable))))
-            seen.append(identity)
-            base.append(key)
+            key = innermost.start + name
+            path = innermost.path / name_from_key(name.decode().removesuffix("/"))
+            if not name.endswith(b"/"):
+                yield key, path
+            elif enter(key):
+                identity = _identity(path)
+                if identity is not None and all(identity != outer.identity for outer in open_folders):
+                    open_folders.append(self._opened(key.decode()[:-1], path, unreadable))
+
+    def _opened(self, folder: str, path: Path, unreadable: Unreadable | None) -> _OpenFolder:
+        start = f"{folder}/".encode() if folder else b""
+        return _OpenFolder(start, path, iter(self._names(folder, path, unreadable)), _identity(path))
 
     def list_folder(self, folder: str) -> Iterator[Entry]:
         path = self._folder(folder)
@@ -254,7 +271,7 @@ def _entry(key: str, path: Path) -> Entry | None:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
             return None
         raise GpucaptError(f"cannot look at {_shown(path)}: {error.strerror}") from error
-    if not _is_file(found):
+    if not stat.S_ISREG(found.st_mode):
         return None
     return Entry(key, found.st_size, str(found.st_mtime_ns), found.st_mtime)
 
@@ -276,10 +293,6 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
         return item.is_dir()
     except OSError:  # a symbolic link that leads to itself
         return False
-
-
-def _is_file(found: os.stat_result) -> bool:
-    return (found.st_mode & 0o170000) == 0o100000
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

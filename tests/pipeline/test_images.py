@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +13,7 @@ from PIL import Image, ImageOps
 
 from pipeline import images
 from pipeline.errors import BadInput
-from pipeline.frames import BadFrame, Frame, read_stills
 from pipeline.images import decode_still, thumbnail
-from pipeline.local_storage import LocalStorage
 from tests.media import PHOTOGRAPHS, photograph, photograph_path
 
 SIZE = (120, 80)
@@ -238,64 +234,6 @@ def test_large_jpegs_are_decoded_smaller_but_never_below_512(
     whole = large.resize((256, 256), Image.Resampling.BICUBIC)
     seen = Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC)
     assert difference(np.asarray(seen), np.asarray(whole)) < 2
-
-
-# Stills of a folder
-
-
-def test_stills_come_in_order_with_bad_ones_among_them(tmp_path: Path) -> None:
-    for number in range(12):
-        Image.new("RGB", (8, 8), (number * 20, 0, 0)).save(tmp_path / f"{number:02}.png")
-    (tmp_path / "05.png").write_bytes(b"no picture")
-    storage = LocalStorage(tmp_path)
-    entries = list(storage.list())
-    stills = list(read_stills(storage, enumerate(entries, start=100), workers=3))
-    assert [still.position for still in stills] == list(range(100, 112))
-    assert [still.frame for still in stills] == [entry.name for entry in entries]
-    assert [still.etag for still in stills] == [entry.etag for entry in entries]
-    for number, still in enumerate(stills):
-        if number == 5:
-            assert isinstance(still, BadFrame) and "not a picture" in still.reason
-        else:
-            assert isinstance(still, Frame) and still.timestamp_s is None
-            assert still.image[0, 0].tolist() == [number * 20, 0, 0]
-
-
-def test_a_still_that_vanishes_is_a_bad_one(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    storage = LocalStorage(tmp_path)
-    entries = list(storage.list())
-    (tmp_path / "a.png").unlink()
-    (still,) = read_stills(storage, enumerate(entries), workers=1)
-    assert isinstance(still, BadFrame) and "a.png" in still.reason
-
-
-def test_stills_are_read_only_a_little_ahead(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    storage = LocalStorage(tmp_path)
-    entry = storage.stat("a.png")
-    assert entry is not None
-    asked = 0
-
-    def endless():  # type: ignore[no-untyped-def]
-        nonlocal asked
-        while True:
-            yield asked, entry
-            asked += 1
-
-    stills = read_stills(storage, endless(), workers=2)
-    for _ in range(3):
-        next(stills)
-    stills.close()  # type: ignore[attr-defined]
-    assert asked <= 3 + 2 * 2
-
-
-def test_a_still_whose_name_is_no_text_can_be_read(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / os.fsdecode(b"caf\xe9.png"))
-    storage = LocalStorage(tmp_path)
-    (still,) = read_stills(storage, enumerate(storage.list()), workers=1)
-    assert isinstance(still, Frame)
-    str(still.frame).encode()
 
 
 # Thumbnails

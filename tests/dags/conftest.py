@@ -39,14 +39,32 @@ class Airflow:
         self, conf: dict[str, Any], *, env: dict[str, str] | None = None, dag: str = "caption_frames"
     ) -> DagRun:
         """Run a DAG once with this configuration, without retries unless ``env`` says so."""
-        request = {"dag_id": dag, "conf": conf, "env": {"GPUCAPT_RETRIES": "0", **(env or {})}}
+        asked = {"dag_id": dag, "conf": conf, "env": {"GPUCAPT_RETRIES": "0", **(env or {})}}
+        found, log = self._ask(asked)
+        assert "state" in found, f"{found}\n{log}"
+        tasks = {f"{task}[{index}]" if index >= 0 else task: state for task, index, state in found["tasks"]}
+        return DagRun(found["state"], tasks, log)
+
+    def parse(self, **env: str) -> dict[str, Any]:
+        """Parse the DAG folder: ``errors``, loaded ``modules``, ``dags`` as the scheduler gets them."""
+        found, log = self._ask({"env": env})
+        assert "dags" in found, f"{found}\n{log}"
+        return found
+
+    def refusals(
+        self, confs: dict[str, dict[str, Any]], *, dag: str = "caption_frames"
+    ) -> dict[str, str | None]:
+        """Why Airflow refuses each of these run configurations; None where it does not."""
+        found, log = self._ask({"dag_id": dag, "validate": confs})
+        assert set(found) == set(confs), f"{found}\n{log}"
+        return found
+
+    def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], str]:
         print(json.dumps(request), file=self.requests, flush=True)
         found = json.loads(self.answers.readline() or '{"error": "Airflow\'s process died"}')
         log = self.log.read_text(encoding="utf-8", errors="replace")
         new, self.read = log[self.read :], len(log)
-        assert "state" in found, f"{found}\n{new}"
-        tasks = {f"{task}[{index}]" if index >= 0 else task: state for task, index, state in found["tasks"]}
-        return DagRun(found["state"], tasks, new)
+        return found, new
 
 
 def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
@@ -91,7 +109,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     ours, theirs = os.pipe()
     with log.open("w") as out, os.fdopen(ours, encoding="utf-8") as answers:
         process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("runs_dags.py")), str(theirs)],
+            [sys.executable, str(Path(__file__).with_name("airflow_process.py")), str(theirs)],
             env=env,
             stdin=subprocess.PIPE,
             stdout=out,

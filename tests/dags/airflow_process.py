@@ -1,0 +1,85 @@
+"""A process that parses and runs DAGs: one JSON line in, one JSON line out. Started by conftest.py.
+
+Airflow configures logging and its database for the process that imports it, so that is not the one of pytest.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Parse the DAGs with these environment variables, then run one, or validate configurations of it."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    os.environ.update(request["env"])
+    folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+    bag = BundleDagBag(folder, bundle_path=Path(folder), bundle_name="dags-folder")
+    errors = list(bag.import_errors.values())
+    if "conf" in request and not errors:
+        return run(bag.dags[request["dag_id"]], request["conf"])
+    return {
+        "errors": errors,
+        "modules": sorted({name.split(".")[0] for name in sys.modules}),
+        **described(bag),
+    }
+
+
+def run(dag: Any, conf: dict[str, Any]) -> dict[str, Any]:
+    """Run a DAG with ``dag.test()``; its state and those of its tasks."""
+    found = dag.test(run_conf=conf)
+    tasks = [[ti.task_id, ti.map_index, str(ti.state)] for ti in found.get_task_instances()]
+    return {"state": str(found.state), "tasks": tasks}
+
+
+def described(bag: Any) -> dict[str, Any]:
+    """The DAGs as the scheduler gets them."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    found = {name: DagSerialization.to_dict(dag)["dag"] for name, dag in bag.dags.items()}
+    return {"dags": json.loads(json.dumps(found, default=str))}
+
+
+def refusals(request: dict[str, Any]) -> dict[str, Any]:
+    """Why each of these configurations is refused; None for one that is not."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+    dag = BundleDagBag(folder, bundle_path=Path(folder), bundle_name="dags-folder").dags[request["dag_id"]]
+    found: dict[str, str | None] = {}
+    for name, conf in request["validate"].items():
+        params = copy.deepcopy(dag.params)
+        try:
+            params.update(conf)
+            params.validate()
+            found[name] = None
+        except ValueError as error:
+            found[name] = str(error)
+    return found
+
+
+def main() -> None:
+    """Answer until the input ends; the answers have a file of their own, so that nothing else is mixed in."""
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answers:
+        for line in sys.stdin:
+            request = json.loads(line)
+            before = dict(os.environ)
+            try:
+                found = refusals(request) if "validate" in request else answer(request)
+            except BaseException as error:
+                traceback.print_exc()
+                found = {"error": f"{type(error).__name__}: {error}"}
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
+            print(json.dumps(found), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What Airflow's DAG processor does over and over: parse the files, without what only the work needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.dags.conftest import Airflow
+
+WORKERS_ONLY = {"boto3", "cv2", "h5py", "lightning", "matplotlib", "model", "pipeline", "sklearn", "torch"}
+
+
+def test_every_dag_parses_without_what_only_workers_have(airflow: Airflow) -> None:
+    found = airflow.parse()
+    assert found["errors"] == []
+    assert "caption_frames" in found["dags"]
+    assert WORKERS_ONLY & set(found["modules"]) == set()
+
+
+def test_it_is_the_same_each_time(airflow: Airflow) -> None:
+    """Otherwise each parse would be a new version of the DAG."""
+    first, second = (airflow.parse()["dags"]["caption_frames"] for _ in range(2))
+    assert first == second
+
+
+def test_without_folders_it_waits_to_be_triggered(airflow: Airflow) -> None:
+    dag = airflow.parse()["dags"]["caption_frames"]
+    assert "Null" in dag["timetable"]["__type"]
+    assert dag["max_active_runs"] == 1
+
+
+def test_with_folders_it_runs_on_a_schedule(airflow: Airflow) -> None:
+    folders = {"GPUCAPT_INCOMING": "/in", "GPUCAPT_DESTINATION": "s3://bucket/out"}
+    dag = airflow.parse(**folders, GPUCAPT_SCHEDULE="@hourly")["dags"]["caption_frames"]
+    assert dag["timetable"]["__var"]["expression"] == "0 * * * *"
+    manual = airflow.parse(**folders, GPUCAPT_SCHEDULE="none")["dags"]["caption_frames"]
+    assert "Null" in manual["timetable"]["__type"]
+
+
+def test_every_field_of_the_form_is_described(airflow: Airflow) -> None:
+    dag = airflow.parse()["dags"]["caption_frames"]
+    for name, param in dag["params"]:
+        schema = param["schema"]["__var"] if "__var" in param["schema"] else param["schema"]
+        assert schema["title"] and schema["description_md"] and schema["type"], name
+    assert "GPUCAPT_GPU_POOL" in dag["doc_md"]
+
+
+def test_gpu_tasks_share_a_pool_where_one_is_named(airflow: Airflow) -> None:
+    def caption(**settings: str) -> dict[str, Any]:
+        tasks = airflow.parse(**settings)["dags"]["caption_frames"]["tasks"]
+        (found,) = (task["__var"] for task in tasks if task["__var"]["task_id"] == "caption")
+        partial: dict[str, Any] = found["partial_kwargs"]
+        return partial
+
+    alone = caption()
+    assert alone.get("pool", "default_pool") == "default_pool"
+    assert alone["max_active_tis_per_dag"] == 1
+    pooled = caption(GPUCAPT_GPU_POOL="gpu")
+    assert pooled["pool"] == "gpu"
+    assert "max_active_tis_per_dag" not in pooled
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"GPUCAPT_RUNNER": "abacus"}, "GPUCAPT_RUNNER is 'abacus'; it must be one of: local"),
+        ({"GPUCAPT_EVERY": "often"}, "GPUCAPT_EVERY is 'often'; it must be a number"),
+        (
+            {"GPUCAPT_INCOMING": "/in", "GPUCAPT_DESTINATION": "/out", "GPUCAPT_STORY": "epic"},
+            "'epic' is not one of ['outline', 'none']",
+        ),
+        ({"GPUCAPT_INCOMING": "in", "GPUCAPT_DESTINATION": "/out"}, "'in' does not match"),
+    ],
+)
+def test_a_wrong_setting_is_named(airflow: Airflow, settings: dict[str, str], said: str) -> None:
+    found = airflow.parse(**settings)
+    assert found["dags"] == {}
+    assert said in "".join(found["errors"])
+
+
+def test_the_form_refuses_what_cannot_work(airflow: Airflow) -> None:
+    good = {"incoming": "/in", "destination": "s3://bucket/out"}
+    bad: dict[str, dict[str, Any]] = {
+        "no folders": {},
+        "an empty folder": {**good, "incoming": ""},
+        "a relative folder": {**good, "incoming": "in"},
+        "another protocol": {**good, "destination": "http://server/out"},
+        "every zero seconds": {**good, "every": 0},
+        "every so often": {**good, "every": "often"},
+        "half a frame": {**good, "max_frames": 0.5},
+        "no beam": {**good, "beam_size": 0},
+        "a wide beam": {**good, "beam_size": 5000},
+        "a numbered model": {**good, "model": 7},
+        "an epic": {**good, "story": "epic"},
+    }
+    fine: dict[str, dict[str, Any]] = {
+        "only folders": good,
+        "a file URL": {**good, "incoming": "file:///in"},
+        "everything": {**good, "every": 0.5, "max_frames": 5, "beam_size": 1, "model": "/m", "story": "none"},
+        "emptied fields": {**good, "every": None, "max_frames": None, "model": None},
+    }
+    found = airflow.refusals({**bad, **fine})
+    assert [name for name in bad if found[name] is None] == []
+    assert {name: found[name] for name in fine} == dict.fromkeys(fine)

@@ -1,0 +1,110 @@
+"""The benchmark runs, compares what it says it compares, and writes what it promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.captioner import load_captioner, load_network
+from pipeline.images import decode_still
+from tests.benchmarks import __main__ as benchmarks
+from tests.benchmarks import captioning, growth, machine, measuring, plain_loop, reading, results
+from tests.benchmarks.samples import random_checkpoint, write_photographs
+from tests.model.tiny import make_tiny_checkpoint
+
+SIZES = benchmarks.Sizes(
+    captioning.Amounts({"fp32": 2, "bf16": 1}, plain=3, batch_size=2, rounds=1),
+    captioning.Amounts({"fp32": 1, "bf16": 1}, plain=1, batch_size=1, rounds=1),
+    reading.FilmAmounts(seconds=2, rounds=1),
+    reading.PictureAmounts(4, rounds=2),
+    growth.Amounts(frames=2, stills=2, rounds=1),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", [{}, {"attention": "dot", "feature_size": 24}])
+def test_the_plain_loop_says_what_the_batched_search_says(
+    tmp_path: Path, decoder: dict[str, int | str]
+) -> None:
+    checkpoint = random_checkpoint(tmp_path / "model", "mobilenet_v2", words=60, options=decoder, size=64)
+    config, vocabulary, network = load_network(checkpoint)
+    captioner = load_captioner(checkpoint, device="cpu", precision="fp32")
+    paths = write_photographs(tmp_path / "stills", 6)
+    pictures = [captioner.prepare(decode_still(path.read_bytes(), path.name)) for path in paths]
+    for beam_size, max_length in ((1, 40), (5, 40), (5, 4)):
+        options = {"beam_size": beam_size, "max_length": max_length}
+        batched = [caption.text for caption in captioner.caption(pictures, **options)]
+        plain = [plain_loop.caption_file(path, config, vocabulary, network, **options) for path in paths]
+        assert plain == batched
+
+
+@pytest.mark.slow
+def test_random_weights_make_captions_of_a_usual_length(tmp_path: Path) -> None:
+    checkpoint = random_checkpoint(tmp_path / "model", "mobilenet_v2", words=500, size=64)
+    captioner = load_captioner(checkpoint, device="cpu", precision="fp32")
+    paths = write_photographs(tmp_path / "stills", 9)
+    pictures = [captioner.prepare(decode_still(path.read_bytes(), path.name)) for path in paths]
+    captions = captioner.caption(pictures)
+    lengths = [len(caption.words) for caption in captions]
+    assert 7 <= sum(lengths) / len(lengths) <= 13
+    assert len({caption.text for caption in captions}) > len(paths) / 2
+
+
+@pytest.mark.slow
+def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = make_tiny_checkpoint(tmp_path / "model")
+    monkeypatch.setattr(benchmarks, "bundled_or_like_it", lambda folder: checkpoint)
+    monkeypatch.setattr(benchmarks, "quick_sizes", lambda: SIZES)
+    out = tmp_path / "bench.json"
+    cases = [name for case in ("bundled", "video", "hdf5", "growth") for name in ("--only", case)]
+    benchmarks.main(["--quick", "--out", str(out), *cases])
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert written["format"] == results.FORMAT
+    assert written["machine"].keys() == machine.facts().keys()
+    rows = {row["name"]: row for row in written["rows"]}
+    assert {
+        "bundled/fp32/of encoder",
+        "bundled/fp32/times plain loop",
+        "bundled/bf16/of encoder",
+        "bundled/bf16/times plain loop",
+        "bundled/fp32/same captions",
+        "video/every second",
+        "video/every frame",
+        "hdf5/of cores",
+        "hdf5/times serial",
+        "growth/video/time",
+        "growth/video/memory",
+        "growth/stills/time",
+        "growth/stills/memory",
+    } <= rows.keys()
+    for row in rows.values():
+        assert (row["value"] is None) == bool(row["why_not"])
+        assert row["value"] is None or row["value"] > 0
+    assert rows["bundled/fp32/same captions"]["value"] == 1
+    assert len(rows["hdf5/of cores"]["samples"]) == 2
+
+
+def test_contenders_take_turns_and_are_compared_within_a_round() -> None:
+    order: list[str] = []
+    times = {"fast": iter([1.0, 2.0]), "slow": iter([2.0, 8.0])}
+
+    def contender(name: str) -> measuring.Contender:
+        def run() -> float:
+            order.append(name)
+            return next(times[name])
+
+        return measuring.Contender(name, 4, run)
+
+    rates = measuring.in_turns([contender("fast"), contender("slow")], 2)
+    assert order == ["fast", "slow", "slow", "fast"]
+    assert rates.of == {"fast": [4.0, 2.0], "slow": [2.0, 0.5]}
+    assert rates.ratios("fast", "slow") == [2.0, 4.0]
+
+
+def test_a_row_knows_whether_its_goal_is_reached() -> None:
+    assert results.Row("a", "", 0.9, results.Goal("least", 0.85)).reached is True
+    assert results.Row("a", "", 10.6, results.Goal("most", 10.5)).reached is False
+    assert results.Row("a", "", 1.0).reached is None
+    assert "left out: no ffmpeg" in results.table([results.skipped("video", "frames", "no ffmpeg")])

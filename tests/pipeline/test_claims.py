@@ -32,7 +32,7 @@ def expire(storage: Storage, key: str) -> None:
 def test_one_of_many_wins(storage: Storage) -> None:
     workers = [Claims(storage) for _ in range(8)]
     won: list[Claim | None] = []
-    threads = [threading.Thread(target=lambda one=one: won.append(one.take("clip.mp4"))) for one in workers]  # type: ignore[misc]
+    threads = [threading.Thread(target=lambda one=one: won.append(one.take("clip.mp4"))) for one in workers]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ def write_checkpoint(
     words = json.dumps({"words": list(vocabulary.words)}, ensure_ascii=False, indent=0)
     (fresh / VOCABULARY).write_text(words + "\n", encoding="utf-8")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh / TENSORS)
+    shutil.copymode(fresh / CONFIG, fresh / TENSORS)  # safetensors makes files for their owner alone
     _remove(old)
     if directory.exists():
         directory.rename(old)

@@ -86,6 +86,11 @@ def test_saving_and_loading_keeps_the_captions(
     assert [c.text for c in again.caption(prepared)] == [c.text for c in captioner.caption(prepared)]
 
 
+def test_whoever_may_read_the_config_may_read_the_tensors(checkpoint: Path) -> None:
+    modes = {path.stat().st_mode for path in checkpoint.iterdir()}
+    assert len(modes) == 1
+
+
 def test_a_checkpoint_is_replaced_as_a_whole(tmp_path: Path) -> None:
     first = make_tiny_checkpoint(tmp_path / "checkpoint", seed=0)
     before = checkpoint_version(first)

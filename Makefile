@@ -48,6 +48,7 @@ ruff: $(test_ready)
 .PHONY: mypy
 mypy: $(test_ready)
 	$(BIN)/mypy
+	$(BIN)/mypy dags/*.py infra/demo/*.py
 
 .PHONY: format
 format: $(test_ready) ## Rewrite the code in the project's style

@@ -71,7 +71,7 @@ def number(name: str, default: float | None, kind: type[int] | type[float] = flo
 
 def place(name: str, title: str, description: str) -> Param:
     """A folder; without a default the trigger form insists on a value."""
-    default = {"default": given} if (given := setting(name)) else {}
+    default: dict[str, Any] = {"default": given} if (given := setting(name)) else {}
     return Param(**default, type="string", pattern=PLACE, title=title, description_md=description)
 
 
@@ -178,7 +178,7 @@ with DAG(
     plan = where.task("plan", plan_arguments, doc_md="Lists incoming and cuts what is to do into shards.")
 
     @task(doc_md="Turns the plan into one list of arguments for each `caption` task.")
-    def shards(plan: str | Mapping[str, Any]) -> list[list[str]]:
+    def shards(plan: Any) -> list[list[str]]:
         return [["ingest", "shard", "--", uri] for uri in parsed(plan)["shards"]]
 
     # Nothing to do is an empty list: Airflow skips `caption`, and the run goes on to `finish`.

@@ -48,7 +48,7 @@ class Runner:
 
     def task(self, task_id: str, arguments: Arguments, *, gpu: bool = False, **options: Any) -> BaseOperator:
         """One task that runs ``gpucapt`` with these arguments."""
-        return self.operator(task_id=task_id, **{self.takes: arguments}, **self._options(gpu, options))
+        return self.operator(task_id=task_id, **self._options(gpu, {**options, self.takes: arguments}))
 
     def mapped(self, task_id: str, arguments: XComArg, *, gpu: bool = False, **options: Any) -> Any:
         """One task for each list of arguments in ``arguments``; the last argument names it in the UI."""

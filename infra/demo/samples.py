@@ -128,7 +128,8 @@ def frames(shot: Shot, photograph: Path) -> Iterator[Image]:
         moved = np.array(
             [[scale, 0, SIZE[0] / 2 - scale * centre_x], [0, scale, SIZE[1] / 2 - scale * centre_y]]
         )
-        yield cv2.warpAffine(image, moved, SIZE, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        frame = cv2.warpAffine(image, moved, SIZE, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        yield frame.astype(np.uint8, copy=False)
 
 
 def clamp(value: float, low: float, high: float) -> float:

@@ -28,7 +28,7 @@ from pipeline.loading import LazyModel
 from pipeline.orders import Order, Sink, inputs_of
 from pipeline.outcomes import Input, Outcome
 from pipeline.progress import Progress
-from pipeline.publishing import discard, publish
+from pipeline.publishing import discard, publish, sweep
 from pipeline.reading import Chunk, End, Failed, Work
 from pipeline.stills import saved_rows
 from pipeline.writing import Writer
@@ -82,6 +82,8 @@ class Job:
                 decoders.shutdown(wait=not ended_early, cancel_futures=True)
                 publishers.shutdown(wait=not ended_early, cancel_futures=ended_early)
                 wait(self._publishing, timeout=_GRACE_S)
+            if not self._stop.is_set():
+                sweep(self._order.destination, claims)
         if self._error is not None:
             raise self._error
         if self._signal is not None:

@@ -14,6 +14,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from model.errors import GpucaptError
@@ -21,6 +22,7 @@ from pipeline.processes import Process
 from pipeline.storage import Entry, Storage
 
 LEASE_S = 60.0
+_FOLDER, _NAME = ".gpucapt/claims/", "/.claim"
 
 _log = logging.getLogger("gpucapt")
 
@@ -159,4 +161,11 @@ class Claims:
 
 def claim_key(source_key: str) -> str:
     """Where the claim on a source lies under DESTINATION."""
-    return f".gpucapt/claims/{source_key}/.claim"
+    return f"{_FOLDER}{source_key}{_NAME}"
+
+
+def claimed_keys(storage: Storage) -> Iterator[str]:
+    """The sources that have a claim, live or not."""
+    for entry in storage.list(_FOLDER):
+        if entry.key.endswith(_NAME):
+            yield entry.key.removeprefix(_FOLDER).removesuffix(_NAME)

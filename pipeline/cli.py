@@ -29,10 +29,24 @@ app.add_typer(story)
 register_training(app)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"gpucapt {version('gpucapt')}")
+        except PackageNotFoundError:
+            typer.echo("gpucapt, not installed")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="GPUCAPT_DEBUG", help="Show where errors come from.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Tell the version.")
     ] = False,
 ) -> None:
     """Captions, reports and stories for videos and photographs."""

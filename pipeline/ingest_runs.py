@@ -176,7 +176,9 @@ class Recorder:
     """Collects the outcomes of a shard, and records them when all are there."""
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile("w", prefix="gpucapt-", encoding="utf-8")  # noqa: SIM115
+        self._scratch = tempfile.TemporaryDirectory(prefix="gpucapt-")
+        self._path = Path(self._scratch.name, "outcomes.jsonl")
+        self._file = self._path.open("w", encoding="utf-8")
         self._lock = threading.Lock()
 
     def add(self, outcome: Outcome, inputs: Iterable[Input]) -> None:
@@ -196,7 +198,7 @@ class Recorder:
     def record(self, folder: RunFolder, name: str) -> None:
         """Put the outcomes where finish finds them: all of them or none."""
         self._file.flush()
-        folder.destination.upload(Path(self._file.name), f"{folder.key}/outcomes/{name}.jsonl")
+        folder.destination.upload(self._path, f"{folder.key}/outcomes/{name}.jsonl")
 
     def __enter__(self) -> Recorder:
         return self
@@ -205,6 +207,7 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._scratch.cleanup()
 
 
 def source_to_json(source: Source) -> str:

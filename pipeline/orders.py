@@ -11,6 +11,7 @@ from pipeline.outcomes import Input, Outcome
 from pipeline.rows import Row
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.sources import SetAside, Source
+from pipeline.stills import name_of
 from pipeline.storage import Entry, Storage
 
 
@@ -61,7 +62,7 @@ def inputs_of(
     row = next(known, None)
     for entry in snapshot:
         name = entry.name.encode()
-        while row is not None and str(row.frame).encode() < name:
+        while row is not None and name_of(row) < name:
             row = next(known, None)
         fits = row is not None and row.frame == entry.name and row.etag == entry.etag
         error = row.error if row is not None and fits else otherwise

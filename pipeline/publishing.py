@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pipeline.claims import Claims, claimed_keys
 from pipeline.errors import BadInput
 from pipeline.manifest import Counts, Manifest, describe, manifest_key, read_done
-from pipeline.parts import find_parts
+from pipeline.parts import Parts, find_parts
 from pipeline.reading import Work
 from pipeline.reports import write_outputs
 from pipeline.rows import Row
@@ -49,6 +50,18 @@ def discard(work: Work, destination: Storage) -> None:
     work.claim.check()
     for parts in find_parts(destination, work.info.key):
         parts.remove()
+
+
+def sweep(destination: Storage, claims: Claims) -> None:
+    """Tidy up behind workers that were killed after the manifest of a source, before their claim was gone."""
+    for key in claimed_keys(destination):
+        claim = claims.take(key)
+        if claim is None:
+            continue
+        done = read_done(destination, key)
+        if done is not None:
+            Parts(destination, key, done.fingerprint).remove()
+        claim.release()
 
 
 def _put(work: Work, destination: Storage, merged: Path, outputs: Path, manifest: Manifest) -> None:

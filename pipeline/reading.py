@@ -6,6 +6,7 @@ goes on after a part has the batches of one that was never interrupted.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -23,7 +24,7 @@ from pipeline.parts import Parts, find_parts
 from pipeline.rows import Row, is_illustrated
 from pipeline.source_info import SourceInfo
 from pipeline.sources import Source
-from pipeline.stills import Illustrations, join, saved_rows
+from pipeline.stills import Illustrations, join, name_of, saved_rows
 from pipeline.storage import Entry
 
 if TYPE_CHECKING:
@@ -160,13 +161,17 @@ class Reader:
             reuse_errors=not order.retry_failed,
         )
 
-    def _unfinished(self, work: Work) -> Iterable[Row]:
+    def _unfinished(self, work: Work) -> Iterator[Row]:
         """Rows of runs that never finished, from when the folder held other stills."""
-        for parts in find_parts(self._order.destination, work.info.key):
-            same_rows = parts.fingerprint.startswith(work.rows_digest + "-")
-            if same_rows and parts.fingerprint != work.info.fingerprint and parts.resume():
-                return parts.rows()
-        return ()
+        found = find_parts(self._order.destination, work.info.key)
+        earlier = [
+            parts.rows()
+            for parts in found
+            if parts.fingerprint.startswith(work.rows_digest + "-")
+            and parts.fingerprint != work.info.fingerprint
+            and parts.resume()
+        ]
+        return heapq.merge(*earlier, key=name_of)
 
     def _read_still(self, position: int, entry: Entry, captioner: Captioner) -> _Item:
         try:

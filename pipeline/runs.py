@@ -15,7 +15,7 @@ from pipeline.progress import Progress, shown
 from pipeline.registry import resolve_model
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.sources import open_source
-from pipeline.storage import open_storage
+from pipeline.storage import open_object, open_storage
 
 DONE, FAILED, SOME_SET_ASIDE = 0, 1, 3
 
@@ -60,7 +60,7 @@ class CaptionRun:
             if totals.captioned or totals.errors:
                 run = Run(
                     new_run_id(),
-                    storage.url,
+                    location(self.source),
                     destination.url,
                     started,
                     now(),
@@ -74,6 +74,12 @@ class CaptionRun:
             print_errors(outcomes)
             print(f"{in_words(totals)}; {summary}")
             return exit_code(totals)
+
+
+def location(url: str) -> str:
+    """A file or folder by its whole path or URL."""
+    storage, key = open_object(url)
+    return f"{storage.url.rstrip('/')}/{key}"
 
 
 def exit_code(totals: Totals) -> int:

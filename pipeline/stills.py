@@ -80,7 +80,12 @@ def _by_name(saved: Iterable[Row], unfinished: Iterable[Row]) -> Iterator[_Known
 
 def _marked(rows: Iterable[Row], was_saved: bool) -> Iterator[tuple[bytes, bool, Row]]:
     for row in rows:
-        yield str(row.frame).encode(), was_saved, row
+        yield name_of(row), was_saved, row
+
+
+def name_of(row: Row) -> bytes:
+    """What rows of stills are sorted by: the file name's UTF-8 bytes."""
+    return str(row.frame).encode()
 
 
 def _missing(rows: list[tuple[bool, Row]], keep_missing: bool) -> Iterator[Row]:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +16,11 @@ import pytest
 from PIL import Image
 
 from model.errors import GpucaptError
+from pipeline.claims import Claims, claim_key
+from pipeline.parts import Parts
+from pipeline.rows import Row
 from pipeline.settings import Resources
+from pipeline.storage import open_storage
 from tests.media import write_photograph, write_video
 from tests.pipeline.jobs import (
     assert_same_rows,
@@ -78,6 +83,25 @@ def test_a_second_run_does_nothing(source: Path, tmp_path: Path, tiny_model: Pat
     before = times(out)
     assert caption(source, out, tiny_model) == 0
     assert times(out) == before
+
+
+def test_a_later_run_tidies_up_behind_one_killed_after_its_manifest(tmp_path: Path, tiny_model: Path) -> None:
+    album, out = write_stills(tmp_path / "album", 2), tmp_path / "out"
+    caption(album, out, tiny_model)
+    fingerprint = manifest(out, "album")["fingerprint"]
+    destination = open_storage(str(out))
+    row = Row(0, "000.png", None, "a dog", ["a", "dog"], -1.0, "1")
+    Parts(destination, "album", fingerprint).write([row])
+    live = Claims(destination)
+    claim = live.take("album")
+    assert claim is not None
+    assert caption(album, out, tiny_model) == 0
+    assert len(leftovers(out)) == 2, "what a live worker has is left alone"
+    gone = {**json.loads(live.content(time.time() + 60)), "started": "1"}
+    destination.write(claim_key("album"), json.dumps(gone).encode())
+    before = times(out / "album")
+    assert caption(album, out, tiny_model) == 0
+    assert leftovers(out) == [] and times(out / "album") == before
 
 
 def test_each_picture_gets_its_own_caption_whatever_the_batches(tmp_path: Path, tiny_model: Path) -> None:

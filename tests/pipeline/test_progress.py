@@ -1,0 +1,38 @@
+"""Progress: the counts, in lines that a program can read and a name cannot break."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from pipeline import progress as module
+from pipeline.outcomes import Outcome
+from pipeline.progress import Progress, shown
+
+
+def test_a_line_tells_where_things_stand_whatever_the_names() -> None:
+    progress = Progress()
+    progress.begin('two\nlines "quoted".mp4', 0)
+    progress.captioned(12)
+    progress.captioned(4)
+    progress.end(Outcome("a", "captioned", 16))
+    progress.end(Outcome("b", "set aside", reason="torn"))
+    line = progress.line()
+    assert "\n" not in line
+    assert line.startswith("progress sources=2 frames=16 frames_per_s=")
+    assert "set_aside=1" in line and r'current="two\nlines \"quoted\".mp4"' in line
+
+
+def test_lines_come_every_so_often_and_at_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOG_EVERY_S", 0.05)
+    monkeypatch.setattr(logging.getLogger("gpucapt"), "propagate", True)
+    progress, waiting = Progress(), threading.Event()
+    with caplog.at_level(logging.INFO, "gpucapt"), shown(progress, "log"):
+        while len(caplog.records) < 2:
+            waiting.wait(0.02)
+        progress.captioned(7)
+    assert "frames=7" in caplog.records[-1].getMessage()

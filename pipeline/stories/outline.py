@@ -150,6 +150,8 @@ def _pictures_sentence(group: list[Scene], at: int, count: int, among: bool) -> 
     things = _series([phrase.noun_phrase() for phrase in phrases])
     alone = len(group) == 1 and group[0].frames == 1
     show = "picture shows" if alone else "pictures show"
+    if count == 1:
+        return f"Among the pictures are {things}." if among else f"The pictures show {things}."
     if at == 0:
         return (
             f"Among the first pictures are {things}."

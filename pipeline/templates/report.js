@@ -82,14 +82,17 @@
     down.forEach((taps, y) => {
       for (const [row, weight] of taps) for (let x = 0; x < SIDE; x++) values[y * SIDE + x] += weight * wide[row * SIDE + x];
     });
-    const peak = Math.max(1, values.reduce((top, value) => Math.max(top, value), 0));
-    const strongest = map.reduce((top, value) => Math.max(top, value), 0);
+    // From the weakest cell to the strongest; a map that is almost even stays cool instead of showing its noise.
+    const [floor, peak] = [Math.min(...values), Math.max(...values)];
+    const [weakest, strongest] = [Math.min(...map), Math.max(...map)];
+    const contrast = Math.min(1, (strongest - weakest) / (0.25 * strongest || 1));
+    const scale = (255 * contrast) / Math.max(1, peak - floor);
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = SIDE;
     const context = canvas.getContext("2d");
     const image = context.createImageData(SIDE, SIDE);
     values.forEach((value, index) => {
-      const colour = Math.min(255, Math.round((value / peak) * strongest)) * 4;
+      const colour = Math.round((value - floor) * scale) * 4;
       image.data.set(COLOURS.subarray(colour, colour + 4), index * 4);
     });
     context.putImageData(image, 0, 0);
@@ -182,7 +185,7 @@
   // Frames of a film are all of one shape; a folder of pictures keeps the stylesheet's.
   if (isFilm && cards.length) {
     const first = cards[0].card.querySelector("img");
-    first.decode().then(() => grid.style.setProperty("--aspect", `${first.naturalWidth} / ${first.naturalHeight}`), () => {});
+    first.decode().then(() => document.documentElement.style.setProperty("--aspect", `${first.naturalWidth} / ${first.naturalHeight}`), () => {});
   }
 
   function goTo(index) {
@@ -340,7 +343,7 @@
   function stop() {
     clearInterval(timer);
     timer = 0;
-    play.textContent = "Play the words";
+    play.textContent = "Play";
   }
 
   // The next card as they are arranged and filtered now.

@@ -137,7 +137,7 @@ def test_low_confidence_is_marked_and_can_be_looked_at_first(tmp_path: Path, rep
     opened = reports.open(write(film(), tmp_path))
     page = opened.page
     assert page.locator(".card .mark-unsure").count() == 1
-    assert "1 of 12 caption is below 35% and marked" in " ".join(
+    assert "1 of 12 captions is below 35% and marked" in " ".join(
         page.locator(".confidence").inner_text().split()
     )
     page.locator("#order").select_option("unsure")
@@ -176,6 +176,24 @@ def test_the_map_lies_where_the_attention_was(tmp_path: Path, reports: Reports) 
     words.nth(1).hover()
     corners = canvas.evaluate(brightness)
     assert max(corners) == corners[3] > corners[0]
+
+
+def test_an_almost_even_map_stays_cool(tmp_path: Path, reports: Reports) -> None:
+    row = film_row(0, "a dog")
+    row.grid, row.attention = (2, 2), bytes([255, 253, 254, 252]) + bytes([255, 120, 130, 110])
+    opened = reports.open(write([row], tmp_path))
+    hottest = """canvas => {
+        const {width, height} = canvas;
+        const copy = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true});
+        copy.drawImage(canvas, 0, 0);
+        const reds = copy.getImageData(0, 0, width, height).data.filter((_, at) => at % 4 === 0);
+        return Math.max(...reds);
+    }"""
+    canvas, words = opened.page.locator(".card canvas"), opened.page.locator(".card .word")
+    words.nth(0).hover()
+    assert canvas.evaluate(hottest) < 60
+    words.nth(1).hover()
+    assert canvas.evaluate(hottest) > 200
 
 
 def test_words_are_reached_by_the_keyboard(tmp_path: Path, reports: Reports) -> None:

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -51,8 +52,8 @@ def measure_video(amounts: FilmAmounts, scratch: Path) -> list[Row]:
     contenders = []
     for how, selection in chosen.items():
         step = _FPS if selection.every else 1
-        contenders.append(Contender(f"ours, {how}", frames, lambda chosen=selection: _read(film, chosen)))
-        contenders.append(Contender(f"ffmpeg, {how}", frames, lambda step=step: _ffmpeg(film, step)))
+        contenders.append(Contender(f"ours, {how}", frames, partial(_read, film, selection)))
+        contenders.append(Contender(f"ffmpeg, {how}", frames, partial(_ffmpeg, film, step)))
     rates = in_turns(contenders, amounts.rounds)
     rows = []
     for how in chosen:

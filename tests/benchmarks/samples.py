@@ -26,7 +26,7 @@ PHOTOGRAPH_SIZE = (1024, 768)
 _QUALITY = 95  # of JPEG: some 200 KB a photograph
 _COUNT = 0.1  # what the counting unit's memory grows by with each word
 _END_SLOPE = 30.0  # of the end word's logit over the counting unit's output
-_END_AT = 13  # words after which the end word's logit is that of a likely word; a search ends a bit earlier
+_END_AT = 15  # words after which the end word is as likely as others; a search ends earlier, at about ten
 _END_LOGIT = 10.0
 
 
@@ -86,7 +86,12 @@ def bundled_or_like_it(folder: Path) -> Path:
     """The checkpoint that ships; without one, a network of its size with random weights."""
     if BUNDLED.is_dir():
         return BUNDLED
-    options = {"embedding_size": 300, "attention": "dot", "attention_size": 256, "feature_size": 512}
+    options: dict[str, int | str] = {
+        "embedding_size": 300,
+        "attention": "dot",
+        "attention_size": 256,
+        "feature_size": 512,
+    }
     return random_checkpoint(folder, "mobilenet_v2", words=2600, options=options)
 
 

@@ -33,10 +33,12 @@ def test_the_plain_loop_says_what_the_batched_search_says(
     captioner = load_captioner(checkpoint, device="cpu", precision="fp32")
     paths = write_photographs(tmp_path / "stills", 6)
     pictures = [captioner.prepare(decode_still(path.read_bytes(), path.name)) for path in paths]
-    for beam_size, max_length in ((1, 40), (5, 40), (5, 4)):
-        options = {"beam_size": beam_size, "max_length": max_length}
-        batched = [caption.text for caption in captioner.caption(pictures, **options)]
-        plain = [plain_loop.caption_file(path, config, vocabulary, network, **options) for path in paths]
+    for beam, limit in ((1, 40), (5, 40), (5, 4)):
+        batched = [c.text for c in captioner.caption(pictures, beam_size=beam, max_length=limit)]
+        plain = [
+            plain_loop.caption_file(path, config, vocabulary, network, beam_size=beam, max_length=limit)
+            for path in paths
+        ]
         assert plain == batched
 
 

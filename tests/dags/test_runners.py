@@ -1,0 +1,117 @@
+"""The local runner: how it starts gpucapt, what it hands on, and that it ends what it started."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from tests.dags.conftest import REPOSITORY, airflow_environment
+
+COMMAND = "run = lambda code: LocalProcess(task_id='t', arguments=['-c', code])"
+
+MUCH = """
+import sys
+for n in range(5000):
+    print("x" * 99, file=sys.stderr if n % 2 else sys.stdout)
+print("end")
+"""
+
+WITH_A_CHILD = """
+import subprocess, sys
+from pathlib import Path
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+Path({pid!r}).write_text(str(child.pid))
+child.wait()
+"""
+
+
+def in_airflow(tmp_path: Path, code: str, **settings: str) -> tuple[Any, str]:
+    """Run ``code`` in a process that has the DAG folder on its path, with Python in the place of gpucapt.
+
+    Returns what it left in ``found``, and what it logged.
+    """
+    script = (
+        f"import json, sys\nsys.path.append({str(REPOSITORY / 'dags')!r})\n"
+        f"from runners import LocalProcess, local_command\n{COMMAND}\n"
+        f"{textwrap.dedent(code)}\n"
+        f"open({str(tmp_path / 'found')!r}, 'w').write(json.dumps(found))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=airflow_environment(tmp_path, **{"GPUCAPT_COMMAND": sys.executable, **settings}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((tmp_path / "found").read_text()), done.stdout + done.stderr
+
+
+def test_the_last_line_is_the_result_and_all_lines_are_logged(tmp_path: Path) -> None:
+    code = """
+        said = "import sys; print('one'); print('aside', file=sys.stderr); print('résumé'); print('two\\\\n')"
+        found = [run(said).execute({}), run("pass").execute({})]
+    """
+    found, log = in_airflow(tmp_path, code)
+    assert found == ["two", None]
+    assert [line for line in ("one", "aside", "résumé") if line not in log] == []
+
+
+def test_much_output_on_both_streams_does_not_block(tmp_path: Path) -> None:
+    found, _ = in_airflow(tmp_path, f"found = run({MUCH!r}).execute({{}})")
+    assert found == "end"
+
+
+def test_a_task_that_is_killed_ends_what_it_started(tmp_path: Path) -> None:
+    code = f"""
+        import os, subprocess, threading, time
+        from pathlib import Path
+        pid = Path({str(tmp_path / "pid")!r})
+        task = run({WITH_A_CHILD.format(pid=str(tmp_path / "pid"))!r})
+        def kill():
+            while not (pid.exists() and pid.read_text()):
+                time.sleep(0.05)
+            task.on_kill()
+        threading.Thread(target=kill).start()
+        try:
+            task.execute({{}})
+            found = "no error"
+        except Exception as error:
+            found = str(error)
+        state = Path(f"/proc/{{pid.read_text()}}/stat")
+        for _ in range(200):
+            if not state.exists() or state.read_text().split()[2] == "Z":
+                break
+            time.sleep(0.05)
+        else:
+            found = "the child lives"
+    """
+    found, _ = in_airflow(tmp_path, code)
+    assert "was killed by signal 15" in found
+
+
+def test_gpucapt_is_found_beside_python_or_on_the_path(tmp_path: Path) -> None:
+    code = """
+        import shutil
+        given = local_command()
+        import os
+        del os.environ["GPUCAPT_COMMAND"]
+        beside = local_command()
+        sys.executable = "/nowhere/python"
+        os.environ["PATH"] = "/nowhere"
+        try:
+            local_command()
+            missing = "found"
+        except Exception as error:
+            missing = str(error)
+        found = [given, beside, missing]
+    """
+    found, _ = in_airflow(tmp_path, code, GPUCAPT_COMMAND="docker run 'my image' gpucapt")
+    given, beside, missing = found
+    assert given == ["docker", "run", "my image", "gpucapt"]
+    assert beside == [str(Path(sys.executable).with_name("gpucapt"))]
+    assert "set GPUCAPT_COMMAND" in missing

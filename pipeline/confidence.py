@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-LOW_CONFIDENCE = 0.35
+LOW_CONFIDENCE = 0.3
 """Captions below this are marked in the report: look at these first."""
 
 

@@ -110,7 +110,26 @@ def tidy(words: Sequence[str]) -> list[str]:
             kept[index] = article(following)
         elif word == "laying" and following in PREPOSITIONS:
             kept[index] = "lying"
-    return kept
+    return _without_doubles(kept)
+
+
+def _without_doubles(words: list[str]) -> list[str]:
+    """Return the words with "a dog and a dog" as "two dogs" at the beginning, and as "a dog" further on.
+
+    Captioners say a thing twice when they see two of it, or when they do not know how to go on.
+    """
+    for middle, word in enumerate(words):
+        for length in range(4, 1, -1):
+            start = middle - length
+            thing = words[max(start, 0) : middle]
+            if word != "and" or start < 0 or thing != words[middle + 1 : middle + 1 + length]:
+                continue
+            if thing[0] not in ("a", "an"):
+                continue
+            rest = words[middle + 1 + length :]
+            said = ["two", *thing[1:-1], plural(thing[-1])] if start == 0 else thing
+            return _without_doubles([*words[:start], *said, *rest])
+    return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +184,7 @@ class Phrase:
             else:
                 words.insert(self.verb, "that")
             return " ".join(words)
-        forms = {base: base for base in VERBS} if self.is_plural else _THIRDS
+        forms = _THIRDS if verb in _THIRDS else {base: base for base in VERBS}
         for index in range(self.verb, len(words)):
             joined = index == self.verb or words[index - 1] in ("and", "then")
             if joined and words[index] in forms:

@@ -18,6 +18,7 @@ from pipeline.stories.story import Story, Turn
 PROVIDER = "outline"
 
 _MOST_TOLD = 14
+_SECONDS_TOLD = 2.5
 _SCENES_IN_PARAGRAPH = 4
 _PICTURES_IN_SENTENCE = 3
 _MOMENT_S = 1.6
@@ -34,7 +35,7 @@ def outline_story(info: SourceInfo, rows: Iterable[Row]) -> Story:
     if not scenes:
         paragraphs = ["There is nothing to tell: no frame has a caption."]
     elif info.kind == "video":
-        paragraphs = _tell_film(condense(scenes, _MOST_TOLD))
+        paragraphs = _tell_film(condense(scenes, _scenes_to_tell(scenes[-1].end - scenes[0].start)))
     else:
         paragraphs = _tell_pictures(scenes, tally)
     turn = Turn(kind="start", provider=PROVIDER, text="\n\n".join(paragraphs))
@@ -63,6 +64,11 @@ class _Tally:
 
 
 # -- films
+
+
+def _scenes_to_tell(seconds: float) -> int:
+    """Return how many scenes a film of this length is told in: a short one in few."""
+    return max(3, min(_MOST_TOLD, round(seconds / _SECONDS_TOLD)))
 
 
 def _tell_film(scenes: list[Scene]) -> list[str]:

@@ -137,7 +137,7 @@ def test_low_confidence_is_marked_and_can_be_looked_at_first(tmp_path: Path, rep
     opened = reports.open(write(film(), tmp_path))
     page = opened.page
     assert page.locator(".card .mark-unsure").count() == 1
-    assert "1 of 12 captions is below 35% and marked" in " ".join(
+    assert "1 of 12 captions is below 30% and marked" in " ".join(
         page.locator(".confidence").inner_text().split()
     )
     page.locator("#order").select_option("unsure")

@@ -128,6 +128,12 @@ def test_a_long_film_is_condensed() -> None:
     assert "hours" in story.turns[0].text
 
 
+def test_a_short_film_is_told_in_few_sentences() -> None:
+    things = ("dog", "cat", "man", "boat", "tree", "car", "horse", "lake", "cup", "hat")
+    text = tell(film(*((f"a {thing}", 1) for thing in things)))
+    assert text.count(".") == 4
+
+
 def test_the_same_rows_give_the_same_story() -> None:
     rows = film((DOG, 3), (MEN, 2), (LOG, 4), ("a cat", 2))
     assert outline_story(info(), rows) == outline_story(info(), list(rows))
@@ -236,6 +242,13 @@ def test_numbers(value: int, said: str) -> None:
             "a man and woman sit on a bench",
             "a man and woman sitting on a bench",
         ),
+        (
+            "a group of people stand in a park",
+            "a group of people stand in a park",
+            "a group of people standing in a park",
+        ),
+        ("a brown dog and a brown dog run", "two brown dogs run", "two brown dogs running"),
+        ("a man in a red hat and a red hat", "we see a man in a red hat", "a man in a red hat"),
         ("man in a boat", "we see a man in a boat", "a man in a boat"),
         ("the dogs are in the snow", "the dogs are in the snow", "the dogs in the snow"),
         ("a skier is a man", "a skier is a man", "a skier that is a man"),

@@ -3,15 +3,18 @@
 # installed; elsewhere, and where that fails, this says which tests will be skipped. It never fails itself.
 set -uo pipefail
 
-# program (and how to see that it works) | Debian package | what the tests do with it
+# how to see that it works | Debian's package | the tests that use it
 wanted=(
-  "chromium --version|chromium|open report.html and the web page in a browser"
-  "java -version|default-jre-headless|METEOR in gpucapt evaluate"
-  "ffmpeg -version|ffmpeg|make H.264 videos, and those with a rotation or a variable frame rate"
-  "aws --version|awscli|put files into object storage as users do"
+  "chromium --version|chromium|the report and the web page in a browser"
+  "java -version|default-jre-headless|METEOR"
+  "ffmpeg -version|ffmpeg|films that OpenCV cannot write: H.264, rotated, of variable frame rate"
+  "aws --version|awscli|object storage, as its users fill it"
 )
+log=build/apt.log
 
 works() { $1 > /dev/null 2>&1 < /dev/null; }
+
+quietly() { DEBIAN_FRONTEND=noninteractive "$@" >> "$log" 2>&1 < /dev/null; }
 
 missing=()
 for line in "${wanted[@]}"; do
@@ -19,23 +22,20 @@ for line in "${wanted[@]}"; do
 done
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
-updated=""
-install() {
-  [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null || return 1
-  if [ -z "$updated" ]; then
-    updated=yes
-    apt-get update -qq < /dev/null > /dev/null 2>&1
-  fi
-  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$1" < /dev/null > /dev/null 2>&1
-}
+may_install=""
+if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+  may_install=yes
+  mkdir -p build && quietly apt-get update
+fi
 
 for line in "${missing[@]}"; do
-  IFS='|' read -r program package why <<< "$line"
-  if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
-    echo "Installing the Debian package $package (to $why)"
+  IFS='|' read -r program package use <<< "$line"
+  if [ -n "$may_install" ]; then
+    echo "Installing Debian's package $package, for the tests of: $use"
+    # One by one: a system that lacks one of them can have the others.
+    quietly apt-get install --yes --no-install-recommends "$package" && works "$program" && continue
+    echo "  it could not be installed, see $log"
   fi
-  if ! install "$package" || ! works "$program"; then
-    echo "Without ${program%% *}, tests that need it are skipped (to $why); Debian's package is $package"
-  fi
+  echo "There is no ${program%% *} (Debian's package $package), so these tests are skipped: $use"
 done
 exit 0

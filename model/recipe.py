@@ -41,8 +41,10 @@ class Recipe:
     clip_norm: float = 5.0
     average_decay: float = 0.995  # of the running mean of the weights, which is what gets saved
     patience: int = 4  # epochs without a better validation CIDEr
+    # the search, in validation and as the checkpoint's own
     validation_beam: int = 3
     max_length: int = 40
+    length_penalty: float = 0.7
     precision: str = "auto"
     optimizer: str = "auto"
     device: str = "auto"
@@ -56,6 +58,8 @@ class Recipe:
         for name in ("epochs", "finetune_epochs", "workers"):
             if getattr(self, name) < 0:
                 raise GpucaptError(f"The recipe's {name} must not be negative.")
+        if self.length_penalty < 0:
+            raise GpucaptError("The recipe's length_penalty must not be negative.")
         for name in ("dropout", "warmup", "label_smoothing", "average_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise GpucaptError(f"The recipe's {name} must be from 0 to below 1.")

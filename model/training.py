@@ -210,6 +210,7 @@ class CaptioningModule(L.LightningModule):
             forbidden=(words.pad, words.start, words.unknown),
             beam_size=self.recipe.validation_beam,
             max_length=self.recipe.max_length,
+            length_penalty=self.recipe.length_penalty,
         )
         found = beam_search(network.decoder, features, search)
         for index, row, length in zip(

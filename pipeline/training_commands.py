@@ -74,7 +74,7 @@ def run_train(
         encoder={"name": recipe.encoder, "grid": recipe.grid},
         decoder={"name": recipe.decoder, "options": recipe.decoder_options()},
         preparation=Preparation(size=int(manifest["settings"]["image_size"])),
-        search=SearchDefaults(max_length=recipe.max_length),
+        search=SearchDefaults(recipe.max_length, recipe.length_penalty),
         training={},
     )
     network: CaptionNetwork

@@ -14,7 +14,6 @@ import pytest
 from tests.media import write_video
 from tests.pipeline.jobs import (
     assert_same_rows,
-    caption,
     caption_command,
     captions,
     leftovers,
@@ -40,10 +39,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(source: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What comes out when nothing happens."""
-    from pipeline.selection import Selection
-
     out = tmp_path_factory.mktemp("undisturbed")
-    assert caption(source, out, tiny_model, selection=Selection(every=0.1)) == 0
+    done = run(line(source, out, tiny_model))
+    assert done.returncode == 0, done.stderr
     assert len(rows(out, FILM)) == 330
     return out
 
@@ -125,7 +123,7 @@ def test_two_processes_at_once_share_the_work(tmp_path: Path, tiny_model: Path) 
     with start(line(source, out, tiny_model)) as one, start(line(source, out, tiny_model)) as other:
         said = [process.communicate(timeout=280) for process in (one, other)]
     assert (one.returncode, other.returncode) == (0, 0), said
-    assert caption(source, tmp_path / "alone", tiny_model) == 0
+    assert run(line(source, tmp_path / "alone", tiny_model)).returncode == 0
     for number in range(12):
         assert_same_rows(rows(out, f"{number:02}"), rows(tmp_path / "alone", f"{number:02}"))
     written = sum(int(text.split("captioned ")[1].split()[0]) for text, _ in said)

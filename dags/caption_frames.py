@@ -126,7 +126,7 @@ def plan_arguments(context: Context, jinja_env: object) -> list[str]:
     options = [
         f"--{name.replace('_', '-')}={params[name]}"
         for name in ("every", "max_frames", "beam_size", "model", "story")
-        if params[name] is not None
+        if params[name] not in (None, "")
     ]
     return ["ingest", "plan", *options, "--", params["incoming"], params["destination"]]
 

@@ -99,6 +99,7 @@ def test_the_form_refuses_what_cannot_work(airflow: Airflow) -> None:
         "a file URL": {**good, "incoming": "file:///in"},
         "everything": {**good, "every": 0.5, "max_frames": 5, "beam_size": 1, "model": "/m", "story": "none"},
         "emptied fields": {**good, "every": None, "max_frames": None, "model": None},
+        "an emptied text": {**good, "model": ""},
     }
     found = airflow.refusals({**bad, **fine})
     assert [name for name in bad if found[name] is None] == []

@@ -25,7 +25,7 @@ from model.checkpoint import (
 from model.decoders import AttentionLSTM, build_decoder
 from model.encoders import TORCHVISION_ENCODERS, Encoder, build_encoder
 from model.errors import GpucaptError
-from model.precision import Precision, autocast, choose_device, choose_precision
+from model.precision import DTYPES, Precision, autocast, choose_device, choose_precision
 from model.preparation import Preparation
 from model.vocabulary import Vocabulary
 
@@ -151,6 +151,8 @@ class Captioner:
         self.image_size = config.preparation.size
         self.prepare = config.preparation
         self.encoder = network.encoder.to(device)
+        if precision != "fp32":  # once, where autocast would convert the weights for every batch
+            self.encoder.backbone.to(DTYPES[precision])
         self.decoder = network.decoder.to(device)
 
     def caption(

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.errors import GpucaptError
 
@@ -92,7 +91,9 @@ class AttentionLSTM(nn.Module):
         self.score = nn.Linear(attention_size, 1) if attention == "additive" else None
         self.gate = nn.Linear(hidden_size, depth)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-        self.cell = nn.LSTMCell(embedding_size + depth, hidden_size)
+        # The LSTM's four gates in two matrices: the words' share can be had for all words at once.
+        self.word_gates = nn.Linear(embedding_size, 4 * hidden_size)
+        self.state_gates = nn.Linear(depth + hidden_size, 4 * hidden_size, bias=False)
         self.start_hidden = nn.Linear(depth, hidden_size)
         self.start_memory = nn.Linear(depth, hidden_size)
         self.dropout = nn.Dropout(dropout)
@@ -110,7 +111,7 @@ class AttentionLSTM(nn.Module):
 
     def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, Tensor]:
         """Words (B, K) → logits (B, K, V), next state, attention (B, K, L)."""
-        hidden, memory, attention = self._advance(self._word_gates(words), state, self._state_weight())
+        hidden, memory, attention = self._advance(self._embed(words), state)
         return self.output(self.dropout(hidden)), DecoderState(state.image, (hidden, memory)), attention
 
     def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,8 +121,7 @@ class AttentionLSTM(nn.Module):
         features, words, lengths = features[order], words[order], lengths[order]
         steps = int(longest[0])
         pictures = [int((longest > t).sum()) for t in range(steps)]
-        word_gates = self._word_gates(words[:, :, :steps]).unbind(dim=2)
-        weight = self._state_weight()
+        word_gates = self._embed(words[:, :, :steps]).unbind(dim=2)
         state = self.start(features)
         state.beams = tuple(t.expand(-1, words.shape[1], -1) for t in state.beams)
         attended = words.new_zeros((*lengths.shape, state.image[0].shape[1]), dtype=torch.float)
@@ -132,7 +132,7 @@ class AttentionLSTM(nn.Module):
                 finished.append(attended[n:])
                 attended = attended[:n]
                 state = DecoderState(tuple(x[:n] for x in state.image), tuple(x[:n] for x in state.beams))
-            hidden, memory, attention = self._advance(word_gates[t][:n], state, weight)
+            hidden, memory, attention = self._advance(word_gates[t][:n], state)
             state.beams = (hidden, memory)
             real = lengths[:n] > t
             attended = attended + attention.float() * real.unsqueeze(2)
@@ -142,23 +142,16 @@ class AttentionLSTM(nn.Module):
         attended = torch.cat([attended, *reversed(finished)])
         return logits, torch.cat(targets), attended[order.argsort()]
 
-    def _word_gates(self, words: Tensor) -> Tensor:
-        """The words' share of the four LSTM gates: it needs no picture, so all words go at once."""
-        size = self.embedding.embedding_dim
-        embedded = self.dropout(self.embedding(words))
-        return F.linear(embedded, self.cell.weight_ih[:, :size], self.cell.bias_ih + self.cell.bias_hh)
+    def _embed(self, words: Tensor) -> Tensor:
+        """Words → their share of the gates (…, 4 * hidden size)."""
+        gates: Tensor = self.word_gates(self.dropout(self.embedding(words)))
+        return gates
 
-    def _state_weight(self) -> Tensor:
-        """The context's and the hidden state's share of the gates as one matrix."""
-        return torch.cat([self.cell.weight_ih[:, self.embedding.embedding_dim :], self.cell.weight_hh], dim=1)
-
-    def _advance(
-        self, word_gates: Tensor, state: DecoderState, weight: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _advance(self, word_gates: Tensor, state: DecoderState) -> tuple[Tensor, Tensor, Tensor]:
         (cells, keys), (hidden, memory) = state.image, state.beams
         attention = self._score(self.query(hidden), keys).softmax(dim=2)
         context = torch.sigmoid(self.gate(hidden)) * torch.bmm(attention.to(cells.dtype), cells)
-        gates = word_gates + F.linear(torch.cat([context, hidden], dim=2), weight)
+        gates = word_gates + self.state_gates(torch.cat([context, hidden], dim=2))
         enter, forget, update, leave = gates.chunk(4, dim=2)
         memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(update)
         hidden = torch.sigmoid(leave) * torch.tanh(memory)

@@ -134,5 +134,8 @@ def _next_word(
     context = (cells * attention.unsqueeze(2)).sum(dim=1)
     context = torch.sigmoid(decoder.gate(hidden)) * context
     embedded = decoder.embedding(previous)
-    hidden, memory = decoder.cell(torch.cat([embedded, context], dim=1), (hidden, memory))
+    gates = decoder.word_gates(embedded) + decoder.state_gates(torch.cat([context, hidden], dim=1))
+    enter, forget, update, leave = gates.chunk(4, dim=1)
+    memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(update)
+    hidden = torch.sigmoid(leave) * torch.tanh(memory)
     return F.log_softmax(decoder.output(hidden), dim=1), hidden, memory

@@ -156,14 +156,13 @@ def _count_words(decoder: AttentionLSTM, end: int) -> None:
     The unit's gates stand open or shut whatever they see, so its memory grows by `_COUNT` with each word and
     its output is tanh of that. The end word's logit is far below the others' at first and far above later.
     """
-    size, unit = decoder.cell.hidden_size, 0
+    size, unit = decoder.query.in_features, 0
     with torch.no_grad():
         rows = [gate * size + unit for gate in range(4)]  # enter, forget, update, leave
         for row, bias in zip(rows, (20.0, 20.0, _COUNT, 20.0), strict=True):
-            decoder.cell.weight_ih[row] = 0
-            decoder.cell.weight_hh[row] = 0
-            decoder.cell.bias_ih[row] = bias
-            decoder.cell.bias_hh[row] = 0
+            decoder.word_gates.weight[row] = 0
+            decoder.state_gates.weight[row] = 0
+            decoder.word_gates.bias[row] = bias
         for layer in (decoder.start_hidden, decoder.start_memory):
             layer.weight[unit] = 0
             layer.bias[unit] = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -133,10 +134,8 @@ class Demo:
             )
         said = self.log.read_bytes()[start:].decode(errors="replace")
         if done.returncode != 0:
-            tail = "\n".join(said.splitlines()[-25:])
-            raise Failed(
-                f"{tail}\n\nThe demo failed in: {' '.join(arguments[:3])}\nThe whole log: {self.log}"
-            )
+            step = " ".join(arguments[:3])
+            raise Failed(f"{reason(said)}\n\nThe demo failed in: {step}\nThe whole log: {shortest(self.log)}")
         return said
 
     def environment(self) -> dict[str, str]:
@@ -161,6 +160,12 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a captions.jsonl."""
     with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def reason(said: str) -> str:
+    """Why a step failed: what gpucapt gave as its reason, else the last that was said."""
+    failures = re.findall(r"^\S*AirflowException: (gpucapt .*)$", said, re.MULTILINE)
+    return "\n".join(failures or said.splitlines()[-25:])
 
 
 def shortest(path: Path) -> str:

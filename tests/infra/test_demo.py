@@ -69,3 +69,15 @@ def test_a_demo_that_fails_says_where_and_ends_with_an_error(tmp_path: Path) -> 
     assert "this Airflow is broken" in done.stderr
     assert "The demo failed in: airflow db migrate" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_is_quoted(tmp_path: Path) -> None:
+    env = {**os.environ, "GPUCAPT_MODEL": str(tmp_path / "nowhere")}
+    command = [sys.executable, str(DEMO / "run.py"), str(tmp_path / "demo")]
+    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("gpucapt ingest ")
+    assert str(tmp_path / "nowhere") in lines[0]
+    assert len(lines) < 6, done.stderr

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -349,11 +349,6 @@ def read_wordmap(folder: Path) -> Vocabulary:
     """The dataset's vocabulary."""
     index: dict[str, int] = _read_json(folder / f"WORDMAP_{read_manifest(folder)['base']}.json")
     return Vocabulary(tuple(sorted(index, key=index.__getitem__)))
-
-
-def caption_lengths(examples: Iterable[Example]) -> Counter[int]:
-    """How many captions have how many words."""
-    return Counter(len(caption) for example in examples for caption in example.captions)
 
 
 def _read_json(path: Path) -> Any:

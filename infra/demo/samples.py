@@ -58,7 +58,7 @@ SHOTS = (
     Shot("coffee.png", (0.4, 0.6), (0.6, 0.5)),
     Shot("china.jpg", (0.7, 0.5), (0.3, 0.5)),
     Shot("astronaut.png", (0.5, 0.3), (0.5, 0.38), 1.0),
-    Shot("flower.jpg", (0.45, 0.5), (0.55, 0.5)),
+    Shot("camera.png", (0.5, 0.3), (0.5, 0.4), 1.0),
     Shot("rocket.jpg", (0.5, 0.7), (0.5, 0.35), 0.95),
 )
 

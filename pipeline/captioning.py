@@ -205,6 +205,11 @@ class Job:
             writer.forget(work)
             self._in_flight.abandon(work)
             return
+        except BadInput as error:  # there is no place for it at the destination
+            reason = str(error)
+            writer.forget(work)
+            self._publish(publishers, work, lambda: self._set_aside(work, reason))
+            return
         if total is not None:
             self._publish(publishers, work, lambda: self._finish(work, total))
 

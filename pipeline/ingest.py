@@ -63,6 +63,7 @@ class Planning:
             if is_inside(place, incoming.url) or is_inside(incoming.url, place):
                 raise GpucaptError(f"{place} and INCOMING {self.incoming} overlap; choose another folder")
         refuse_overlap(incoming.url, destination.url)
+        destination.check_place()
         plan = Plan(incoming.url, archive, failed, time.time(), self.settle_s, 0, self.settings)
         folder = RunFolder(destination, new_run_id())
         with tempfile.TemporaryFile("w+", encoding="ascii") as found, Recorder() as refused:

@@ -23,6 +23,8 @@ from pipeline.storage import Entry, Storage, Unreadable
 OURS = ".gpucapt-tmp-"
 """Names that begin with this are unfinished writes and locks; no listing shows them."""
 
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+
 _QUOTE = "\u201b"
 _TO_QUOTE = re.compile(f"{_QUOTE}(?={_QUOTE}|[89A-F][0-9A-F]|[\udc80-\udcff])|[\udc80-\udcff]")
 _QUOTED = re.compile(f"{_QUOTE}({_QUOTE}|[89A-F][0-9A-F])")
@@ -163,7 +165,7 @@ class LocalStorage(Storage):
             temporary.replace(path)
 
     def upload(self, path: Path, key: str) -> None:
-        target = self.path(key)
+        target = self._target(key)
         with self._failures(key), _unfinished(target) as temporary:
             try:
                 os.link(path.resolve(), temporary)
@@ -227,9 +229,25 @@ class LocalStorage(Storage):
                 raise
         return True
 
+    def check_place(self) -> None:
+        for place in (self.root, self.root / "runs", self.root / ".gpucapt"):
+            there = next((up for up in (place, *place.parents) if os.path.lexists(up)), place)
+            if not there.is_dir():
+                raise GpucaptError(f"{_shown(there)} is not a folder; move it, or choose another destination")
+
+    def _target(self, key: str) -> Path:
+        """Where a key is written to. Raises BadInput where a symbolic link leads out of the root: what lies
+        there (the sources, perhaps) is not ours to overwrite."""
+        path = self.path(key)
+        if not path.parent.resolve().is_relative_to(self.root.resolve()):
+            raise BadInput(
+                f"{_shown(path.parent)} leads out of {self.url} by a symbolic link; remove the link"
+            )
+        return path
+
     @contextmanager
     def _temporary(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
-        path = self.path(key)
+        path = self._target(key)
         with self._failures(key), _unfinished(path) as temporary:
             temporary.write_bytes(data)
             # Etags are times, and the kernel's own move in steps of milliseconds: too coarse.
@@ -242,7 +260,12 @@ class LocalStorage(Storage):
             yield
         except OSError as error:
             where = _shown(self.root / name_from_key(key))
-            raise GpucaptError(f"cannot change {where}: {error.strerror or error}") from error
+            if error.errno in _IN_THE_WAY:
+                raise BadInput(f"cannot write {where}: something else is in the way; move it") from error
+            if error.errno == errno.ENAMETOOLONG:
+                raise BadInput(f"cannot write {where}: the name is too long") from error
+            advice = "; make room and try again" if error.errno == errno.ENOSPC else ""
+            raise GpucaptError(f"cannot change {where}: {error.strerror or error}{advice}") from error
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class CaptionRun:
         model = resolve_model(self.settings.model)
         storage, sources = open_source(self.source)
         destination = open_storage(self.destination)
+        destination.check_place()
         order = Order(
             storage,
             destination,

@@ -49,6 +49,10 @@ class Storage(ABC):
         """Whether the root is there: a folder on disk, a prefix with something under it."""
 
     @abstractmethod
+    def check_place(self) -> None:
+        """Raises GpucaptError where results cannot lie here because something else does; makes nothing."""
+
+    @abstractmethod
     def list(
         self, prefix: str = "", *, after: str = "", unreadable: Unreadable | None = None
     ) -> Iterator[Entry]:

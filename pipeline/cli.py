@@ -17,6 +17,12 @@ from pipeline.interruption import Interrupted
 from pipeline.story_commands import story
 from pipeline.training_options import register as register_training
 
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "cv2", "h5py", "safetensors", "numpy", "PIL"), "worker"),
+    **dict.fromkeys(("lightning", "pycocoevalcap", "yaml", "tensorboard"), "train"),
+}
+"""Packages that only some commands need, and the extra that brings them."""
+
 app = typer.Typer(
     name="gpucapt",
     no_args_is_help=True,
@@ -100,8 +106,6 @@ def caption(
         story=story,
     )
     resources = options.resources(device=device, batch_size=batch_size, workers=workers)
-    if progress not in ("auto", "bar", "log", "none"):
-        raise typer.BadParameter(f"progress must be auto, bar, log or none, not {progress!r}")
     from pipeline.storage import refuse_overlap
 
     try:
@@ -132,8 +136,17 @@ def main() -> None:
         # Threads may be in the middle of a batch; what is safe is on disk, and nothing waits for them.
         _end(f"gpucapt: {error}", 128 + error.signal_number, debug)
     except Exception as error:
-        text = " ".join(str(error).split())
-        _end(f"gpucapt: internal error: {type(error).__name__}: {text}; --debug shows where", 1, debug)
+        _end(f"gpucapt: {_unexpected(error)}", 1, debug)
+
+
+def _unexpected(error: Exception) -> str:
+    """A missing package of an extra that is not installed, or a bug."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    extra = _EXTRAS.get((missing or "").partition(".")[0])
+    if extra is not None:
+        return f"this needs {missing}, which is not installed: pip install 'gpucapt[{extra}]'"
+    text = " ".join(str(error).split())
+    return f"internal error: {type(error).__name__}: {text}; --debug shows where"
 
 
 def _end(message: str, code: int, debug: bool) -> None:

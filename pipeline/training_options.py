@@ -36,6 +36,9 @@ def preprocess(
     image_size: Annotated[
         int, typer.Option(envvar="GPUCAPT_IMAGE_SIZE", help="Side of the square, in pixels.")
     ] = 256,
+    max_bad: Annotated[
+        int, typer.Option(envvar="GPUCAPT_MAX_BAD", help="Pictures left out, at most, before it is an error.")
+    ] = 100,
     workers: Annotated[
         int | None, typer.Option(envvar="GPUCAPT_WORKERS", help="[default: the cores]")
     ] = None,
@@ -48,6 +51,7 @@ def preprocess(
         "max_length": max_length,
         "captions_per_image": captions_per_image,
         "image_size": image_size,
+        "max_bad": max_bad,
     }
     if workers is not None:
         settings["workers"] = workers

@@ -162,3 +162,19 @@ def test_a_folder_that_is_no_dataset_says_what_to_do(tmp_path: Path) -> None:
     done = gpucapt("train", tmp_path, tmp_path / "run")
     assert done.returncode == 1
     assert "gpucapt preprocess" in done.stderr
+
+
+def test_the_number_of_bad_pictures_that_is_borne_can_be_set(data: Path, tmp_path: Path) -> None:
+    done = gpucapt("preprocess", data / "dataset.json", tmp_path, tmp_path / "out", "--max-bad", 3)
+    assert done.returncode == 1
+    assert "More than 3 pictures cannot be used" in done.stderr
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra(data: Path, tmp_path: Path) -> None:
+    hide = "import sys; sys.modules['lightning'] = None; from pipeline.cli import main; main()"
+    arguments = ["train", str(data / "data"), str(tmp_path / "run"), "--recipe", str(data / "recipe.yaml")]
+    done = subprocess.run(
+        [sys.executable, "-c", hide, *arguments], text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert "gpucapt[train]" in done.stderr

@@ -112,7 +112,8 @@ def preprocess(
 ) -> Report:
     """Write the dataset's files into `out`.
 
-    Broken or missing pictures are left out and listed; more than `max_bad` of them are an error.
+    Broken or missing pictures are left out and listed; more than `max_bad` of them are an error, and so is a
+    train split without any picture.
     """
     usable = [kept for kept in (_usable(example, settings.max_length) for example in examples) if kept]
     base = f"{dataset}_{settings.captions_per_image}_cap_per_img_{settings.min_word_freq}_min_word_freq"
@@ -136,6 +137,12 @@ def preprocess(
             out, split, base, chosen, images, vocabulary, settings, report, advance
         )
         done += len(chosen)
+        if split == "train" and not report.pictures[split]:
+            name, reason = report.skipped[-1]
+            raise GpucaptError(
+                f"No picture of the train split of {dataset!r} can be used, the last one {name!r}: {reason} "
+                "Is the folder of pictures the right one?"
+            )
     _write_json(out / f"WORDMAP_{base}.json", vocabulary.index)
     manifest = {"dataset": dataset, "settings": asdict(settings), **asdict(report)}
     _write_json(out / MANIFEST, manifest)
@@ -223,7 +230,8 @@ def _prepared(
         except FileNotFoundError:
             return "the file is missing."
         except (BadInput, OSError) as error:
-            return str(error)
+            # Whoever tells the reason names the picture, too.
+            return str(error).removeprefix(f"{example.image}: ")
 
     waiting: deque[tuple[Example, Future[NDArray[np.uint8] | str]]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:

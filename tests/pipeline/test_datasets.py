@@ -113,6 +113,7 @@ def test_broken_and_missing_pictures_are_left_out_and_listed(tmp_path: Path) -> 
     name, examples = read_karpathy(path)
     report = preprocess(name, examples, pictures, tmp_path / "out", SETTINGS)
     assert [image for image, _ in report.skipped] == ["cat 1.jpg", "cat 2.jpg"]
+    assert not any("cat" in reason for _, reason in report.skipped), "the name is told once"
     assert report.pictures["train"] == 16
     kept = CaptionedPictures(tmp_path / "out", "train")
     assert len(kept) == 16
@@ -128,6 +129,18 @@ def test_too_many_broken_pictures_are_an_error_and_publish_nothing(
     with pytest.raises(GpucaptError, match="More than 2 pictures cannot be used"):
         preprocess(name, examples, tmp_path, tmp_path / "out", Preprocessing(image_size=32, max_bad=2))
     assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_a_train_split_without_a_usable_picture_is_an_error_and_publishes_nothing(
+    tmp_path: Path, source: tuple[Path, Path]
+) -> None:
+    out = tmp_path / "out"
+    name, examples = read_karpathy(source[0])
+    preprocess(name, examples, source[1], out, SETTINGS)
+    lost = [Example("zero.jpg", one.split, one.captions) if one.split == "train" else one for one in examples]
+    with pytest.raises(GpucaptError, match="No picture of the train split of 'mini' can be used"):
+        preprocess(name, lost, source[1], out, SETTINGS)
+    assert not (out / "dataset.json").exists(), "not even that of an earlier time"
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class Claims:
         try:
             fields = json.loads(self.storage.read(entry.key))
             expires, process = float(fields["expires"]), Process.from_json(fields)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # Not one of ours, or damaged: it has a lease's time all the same.
             return time.time() > entry.modified + self.lease_s
         except GpucaptError:

@@ -96,7 +96,7 @@ def read_done(storage: Storage, source_key: str) -> Done | None:
             Counts(int(counts["frames"]), int(counts["errors"])),
             tuple(str(file["name"]) for file in content["files"]),
         )
-    except (ValueError, KeyError, TypeError, GpucaptError):
+    except (ValueError, KeyError, TypeError, RecursionError, GpucaptError):
         return None
 
 

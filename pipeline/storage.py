@@ -9,6 +9,7 @@ winner, and folders exist only as far as something is in them.
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -139,7 +140,7 @@ def open_object(url: str) -> tuple[Storage, str]:
 
     path = local_path_of(url)
     if path.name == "..":
-        path = path.resolve()
+        path = _resolved(path)
     return LocalStorage(path.parent), key_from_name(path.name)
 
 
@@ -162,9 +163,14 @@ def local_path_of(url: str) -> Path:
     raise GpucaptError(f"{url}: {scheme}:// is not a storage this knows; give a folder")
 
 
+def _resolved(path: Path) -> Path:
+    """The real path; of a link that leads back to itself (nothing can be there) the link."""
+    return Path(os.path.realpath(path))
+
+
 def is_inside(inner: str, outer: str) -> bool:
     """Whether one location is the other or lies below it, symbolic links and '..' resolved."""
-    below, above = local_path_of(inner).resolve(), local_path_of(outer).resolve()
+    below, above = _resolved(local_path_of(inner)), _resolved(local_path_of(outer))
     if below.is_relative_to(above):
         return True
     # The same folder can also be met under two real names: bind mounts, file systems that ignore case.

@@ -55,6 +55,14 @@ def test_a_folder_and_a_video_in_it_are_claimed_apart(storage: Storage) -> None:
     assert claims.take("trip") is not None
 
 
+def test_a_claim_that_is_nested_too_deeply_has_a_lease_s_time(storage: Storage) -> None:
+    path = Path(storage.url, claim_key("clip.mp4"))
+    storage.write(claim_key("clip.mp4"), b"[" * 100_000)
+    assert Claims(storage).take("clip.mp4") is None
+    os.utime(path, (time.time() - 1000,) * 2)
+    assert Claims(storage).take("clip.mp4") is not None
+
+
 def test_an_expired_claim_is_taken_over_and_its_holder_notices(storage: Storage) -> None:
     holder, other = Claims(storage), Claims(storage)
     lost = holder.take("clip.mp4")

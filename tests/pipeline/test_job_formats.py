@@ -10,9 +10,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from pipeline.manifest import read_done
 from pipeline.runs import CaptionRun
 from pipeline.schemas import SchemaName, load_schema
 from pipeline.settings import CaptionSettings, Resources
+from pipeline.storage import open_storage
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.report_rows import Written, picture
 
@@ -76,3 +78,10 @@ def test_the_run_s_files_match_their_schemas(destination: Path) -> None:
     assert keys == ["bad", "bad/empty.png", "trip/al <b>bum/text.jpg"]
     assert summary["counts"]["errors"] == 3
     assert Written(run, []).csv == Written(destination / "trip" / "al <b>bum", []).csv
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000])
+def test_a_damaged_manifest_is_as_none(tmp_path: Path, content: bytes) -> None:
+    storage = open_storage(str(tmp_path))
+    storage.write("album/manifest.json", content)
+    assert read_done(storage, "album") is None

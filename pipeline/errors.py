@@ -18,6 +18,10 @@ class BadInput(GpucaptError):
         super().__init__(one_line(message))
 
 
+class WrongUsage(GpucaptError):
+    """What was asked for cannot be meant: the command line ends with 2 instead of 1."""
+
+
 def one_line(text: str) -> str:
     """Text as one line of a terminal: control characters, line ends and stray bytes become escapes."""
     return "".join(

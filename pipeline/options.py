@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from model.errors import GpucaptError
+from pipeline.errors import WrongUsage
 from pipeline.selection import Selection
 from pipeline.settings import CaptionSettings, Resources
 
@@ -58,12 +61,33 @@ Workers = Annotated[
     int | None,
     typer.Option(envvar="GPUCAPT_WORKERS", help="Threads that decode. [default: the cores, at most 16]"),
 ]
+
+
+def _check_progress(how: str) -> str:
+    if how not in ("auto", "bar", "log", "none"):
+        raise typer.BadParameter(f"progress must be auto, bar, log or none, not {how!r}")
+    return how
+
+
 ShowProgress = Annotated[
     str,
     typer.Option(
-        "--progress", envvar="GPUCAPT_PROGRESS", metavar="auto|bar|log|none", help="How to show progress."
+        "--progress",
+        envvar="GPUCAPT_PROGRESS",
+        metavar="auto|bar|log|none",
+        help="How to show progress.",
+        callback=_check_progress,
     ),
 ]
+
+
+@contextmanager
+def told_as_usage() -> Iterator[None]:
+    """Tell WrongUsage as what the command line finds wrong by itself is told."""
+    try:
+        yield
+    except WrongUsage as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def caption_settings(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline import options
+
 story = typer.Typer(name="story", help="Tell a story from captions.", no_args_is_help=True)
 
 
@@ -26,4 +28,6 @@ def new(
     """Begin a story."""
     from pipeline.story_files import tell_story
 
-    typer.echo(tell_story(captions, out))
+    with options.told_as_usage():
+        told = tell_story(captions, out)
+    typer.echo(told)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from model.errors import GpucaptError
+from pipeline.errors import WrongUsage
 from pipeline.rows import Row
 from pipeline.source_info import SourceInfo
 from pipeline.stories import outline_story
@@ -16,8 +18,11 @@ from pipeline.stories import outline_story
 def tell_story(captions: Path, out: Path) -> str:
     """Tell the story of one source's captions; returns it as Markdown.
 
-    Raises GpucaptError when ``captions`` is no captions.json, or ``out`` cannot be written.
+    Raises GpucaptError when ``captions`` is no captions.json, or ``out`` cannot be written; WrongUsage when
+    they are the same file.
     """
+    if _is_same_file(captions, out):
+        raise WrongUsage(f"the story would replace {captions}, which it is told from; name another file")
     try:
         content: Any = json.loads(captions.read_text(encoding="utf-8"))
         info = SourceInfo(
@@ -30,7 +35,7 @@ def tell_story(captions: Path, out: Path) -> str:
         rows = list(_rows(content["rows"]))
     except OSError as error:
         raise GpucaptError(f"{captions} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GpucaptError(f"{captions} is not a captions.json of gpucapt; name one that it wrote") from error
     story = outline_story(info, rows)
     try:
@@ -41,6 +46,13 @@ def tell_story(captions: Path, out: Path) -> str:
     except OSError as error:
         raise GpucaptError(f"{out} cannot be written: {error.strerror}") from error
     return story.to_markdown()
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    # Compared as text, too: '..' may lead through a folder that is yet to be made.
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _rows(rows: list[dict[str, Any]]) -> Iterator[Row]:

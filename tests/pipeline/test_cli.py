@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from model.errors import GpucaptError
 from pipeline.cli import app
 from pipeline.stories import Story
+from pipeline.story_files import tell_story
 from tests.pipeline.jobs import caption, command, manifest, rows, run, write_stills
 
 HEAVY = ("torch", "cv2", "numpy", "PIL", "matplotlib", "boto3", "h5py", "jinja2", "airflow")
@@ -74,6 +77,7 @@ def test_planning_and_finishing_need_no_torch(tmp_path: Path, tiny_model: Path) 
         (["caption", "a", "b", "--max-frames", "0"], "max-frames must be at least 1"),
         (["caption", "a", "a/b"], "overlap"),
         (["caption", "a", "b", "--progress", "dance"], "progress must be"),
+        (["ingest", "shard", "a", "--progress", "dance"], "progress must be"),
         (["ingest", "plan", "a", "b", "--shard-size", "big"], "shard-size must be"),
         (["ingest", "plan", "a", "b", "--shards", "1025"], "less than or equal to 1024"),
         (["juggle"], "No such command"),
@@ -144,3 +148,32 @@ def test_a_story_is_told_from_captions(tmp_path: Path, tiny_model: Path) -> None
     done = run(command(*words))
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1 and "is not a captions.json" in done.stderr
+
+
+@pytest.mark.parametrize("out", ["captions.json", "new/../captions.json", "alias.json", "twin.json"])
+def test_a_story_does_not_replace_what_it_is_told_from(tmp_path: Path, out: str) -> None:
+    captions = tmp_path / "captions.json"
+    captions.write_text("{}", encoding="utf-8")
+    (tmp_path / "alias.json").symlink_to("captions.json")
+    os.link(captions, tmp_path / "twin.json")
+    words = ["story", "NEW", "--from", str(captions), "--out", f"{tmp_path}/{out}"]
+    result = CliRunner().invoke(app, words, terminal_width=500)
+    assert result.exit_code == 2
+    assert "name another file" in result.output
+    assert captions.read_text(encoding="utf-8") == "{}"
+
+
+def test_captions_that_are_nested_too_deeply_are_no_bug(tmp_path: Path) -> None:
+    captions = tmp_path / "captions.json"
+    captions.write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(GpucaptError, match="is not a captions"):
+        tell_story(captions, tmp_path / "story.json")
+
+
+def test_a_source_that_links_to_itself_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for words in (["caption"], ["ingest", "plan"]):
+        result = CliRunner().invoke(app, [*words, str(tmp_path / "loop"), str(tmp_path / "out")])
+        assert result.exit_code == 1
+        assert isinstance(result.exception, GpucaptError)
+        assert f"{tmp_path}/loop does not exist" in str(result.exception)

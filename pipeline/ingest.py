@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import IO
 
 from model.errors import GpucaptError
+from pipeline.errors import WrongUsage
 from pipeline.ingest_runs import Plan, Recorder, RunFolder, source_to_json
 from pipeline.manifest import now
 from pipeline.outcomes import Input, Outcome, Outcomes, Run, Status, new_run_id, write_run_csv, write_summary
@@ -47,7 +48,8 @@ class Planning:
     def run(self) -> dict[str, object]:
         """Write the shards of a new run; returns ``{"run": URL, "shards": [URL, …]}``.
 
-        Where there is nothing to do nothing is written, and there are no shards.
+        Where there is nothing to do nothing is written, and there are no shards. Raises WrongUsage when
+        folders overlap that must not.
         """
         incoming, destination = open_storage(self.incoming), open_storage(self.destination)
         if not incoming.exists():
@@ -61,7 +63,7 @@ class Planning:
         )
         for place in (archive, failed):
             if is_inside(place, incoming.url) or is_inside(incoming.url, place):
-                raise GpucaptError(f"{place} and INCOMING {self.incoming} overlap; choose another folder")
+                raise WrongUsage(f"{place} and INCOMING {self.incoming} overlap; choose another folder")
         refuse_overlap(incoming.url, destination.url)
         destination.check_place()
         plan = Plan(incoming.url, archive, failed, time.time(), self.settle_s, 0, self.settings)
@@ -82,7 +84,8 @@ class Planning:
                         self.settings,
                     )
                 )
-        return {"run": folder.url, "shards": urls}
+        is_planned = bool(urls or movable)
+        return {"run": folder.url if is_planned else folder.empty_url, "shards": urls}
 
     def _cut(self, found: IO[str], total: int, folder: RunFolder) -> list[str]:
         """Cut the sources, in their order, into shards of about the same cost."""
@@ -183,13 +186,16 @@ def _still_there(sources: Iterable[Source], incoming: Storage, recorder: Recorde
 def finish(url: str) -> str:
     """Merge the outcomes of a run, write its table, move its inputs away, then write its summary.
 
-    Returns what to tell people. A run without a plan had nothing to do, one with a summary is finished.
+    Returns what to tell people. A run with a summary is finished. Raises GpucaptError when the run never was
+    planned.
     """
     folder, _ = RunFolder.parse(url)
     summary = f"runs/{folder.id}/summary.json"
     plan = folder.read_plan()
-    if plan is None:
+    if plan is None and folder.is_empty:
         return "there was nothing to do"
+    if plan is None:
+        raise GpucaptError(f"{url} never was planned; give the run that `gpucapt ingest plan` printed")
     if folder.destination.stat(summary) is not None:
         return f"finished before; see {folder.destination.url}/{summary}"
     with Outcomes() as outcomes:

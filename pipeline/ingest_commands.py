@@ -85,7 +85,9 @@ def plan(
         raise typer.BadParameter(str(error)) from error
     size = _bytes(shard_size)
     planning = Planning(incoming, destination, settings, settle, size, shards, archive, failed)
-    typer.echo(json.dumps(planning.run()))
+    with options.told_as_usage():
+        planned = planning.run()
+    typer.echo(json.dumps(planned))
 
 
 @ingest.command()

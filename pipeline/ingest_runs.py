@@ -1,12 +1,13 @@
 """What a run of the drop folder keeps under ``DESTINATION/.gpucapt/runs/<run>/``, for its tasks to share.
 
-    plan.json                 what plan was asked to do, written last: without it there is nothing to do
+    plan.json                 what plan was asked to do, written last: without it nothing is to be done
     shards/00000.jsonl        the sources of a shard, one a line
     outcomes/00000.jsonl      what became of them: the model, then a line for each source, followed by one
                               for each of its files
     outcomes/plan.jsonl       the same for what cannot be a source
 
 A run is named by the URL of that folder, so that one word is all that its later steps need.
+A run that has nothing to do writes nothing, not even the folder; its name says so.
 """
 
 from __future__ import annotations
@@ -16,23 +17,31 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from model.errors import GpucaptError
-from pipeline.outcomes import Input, Outcome
+from pipeline.outcomes import Input, Outcome, Status
 from pipeline.settings import CaptionSettings
-from pipeline.sources import Source
+from pipeline.sources import Kind, Source
 from pipeline.storage import Entry, Storage, open_storage
+
+T = TypeVar("T")
 
 _RUN = re.compile(
     r"(?P<destination>.+)/\.gpucapt/runs/(?P<id>[^/]+)(?:/shards/(?P<shard>\d{5})\.jsonl)?/?", re.S
 )
 
 FORMAT = 1
+
+_EMPTY = "-empty"
+"""How the name of a run ends that had nothing to do."""
+
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON that is not as it was written raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,16 @@ class RunFolder:
         return f"{self.destination.url}/{self.key}"
 
     @property
+    def empty_url(self) -> str:
+        """The name of the run when it has nothing to do."""
+        return self.url + _EMPTY
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether this is a run that had nothing to do."""
+        return self.id.endswith(_EMPTY)
+
+    @property
     def key(self) -> str:
         """Where the folder lies under DESTINATION."""
         return f".gpucapt/runs/{self.id}"
@@ -70,13 +89,13 @@ class RunFolder:
         self.destination.write(f"{self.key}/plan.json", content.encode())
 
     def read_plan(self) -> Plan | None:
-        """The plan; None where there was nothing to do."""
+        """The plan; None where none was written."""
         key = f"{self.key}/plan.json"
         if self.destination.stat(key) is None:
             return None
         try:
             return Plan.from_json(json.loads(self.destination.read(key)))
-        except (ValueError, KeyError, TypeError) as error:
+        except _DAMAGE as error:
             raise GpucaptError(
                 f"{self.destination.url}/{key} is no plan of this version of gpucapt"
             ) from error
@@ -88,21 +107,18 @@ class RunFolder:
         return f"{self.destination.url}/{key}"
 
     def read_shard(self, shard: str) -> Iterator[Source]:
-        """The sources of a shard. Raises GpucaptError when there is no such shard."""
+        """The sources of a shard. Raises GpucaptError when there is no such shard, or it is damaged."""
         key = self.shard_key(shard)
         if self.destination.stat(key) is None:
             raise GpucaptError(f"there is no shard {self.destination.url}/{key}; plan again")
-        with self.destination.local_path(key) as path, path.open(encoding="utf-8") as file:
-            for line in file:
-                yield source_from_json(line)
+        return self._parsed(key, source_from_json)
 
     def read_model(self) -> tuple[str, str]:
         """The name and the version of the model that the shards used; empty when none has ended."""
         for key in self.outcome_keys():
-            with self.destination.local_path(key) as path, path.open(encoding="utf-8") as file:
-                head = json.loads(next(file, "{}"))
-                if "model" in head:
-                    return head["model"]["name"], head["model"]["version"]
+            head = next(self._parsed(key, _recorded), {})
+            if "model" in head:
+                return head["model"]["name"], head["model"]["version"]
         return "", ""
 
     def outcome_keys(self) -> Iterator[str]:
@@ -110,11 +126,22 @@ class RunFolder:
         return (entry.key for entry in self.destination.list_folder(f"{self.key}/outcomes"))
 
     def read_outcomes(self, key: str) -> Iterator[tuple[Outcome, Iterator[Input]]]:
-        """The outcomes in a file, each with its inputs, which must be read before the next outcome."""
+        """The outcomes in a file, each with its inputs, which must be read before the next outcome.
+
+        Raises GpucaptError when the file is damaged.
+        """
+        lines = Lines(self._parsed(key, _recorded))
+        while (head := lines.take("outcome")) is not None:
+            yield Outcome(**head), _inputs(lines)
+
+    def _parsed(self, key: str, parse: Callable[[str], T]) -> Iterator[T]:
+        """What the lines of a file say."""
         with self.destination.local_path(key) as path, path.open(encoding="utf-8") as file:
-            lines = Lines(json.loads(line) for line in file)
-            while (head := lines.take("outcome")) is not None:
-                yield Outcome(**head), _inputs(lines)
+            try:
+                for line in file:
+                    yield parse(line)
+            except _DAMAGE as error:
+                raise GpucaptError(f"{self.destination.url}/{key} is damaged; plan again") from error
 
 
 class Lines:
@@ -219,4 +246,34 @@ def source_from_json(line: str) -> Source:
     """The inverse of ``source_to_json``."""
     fields = json.loads(line)
     entry = fields.pop("entry")
-    return Source(**fields, entry=None if entry is None else Entry(**entry))
+    source = Source(**fields, entry=None if entry is None else Entry(**entry))
+    if source.kind not in get_args(Kind) or (source.kind == "video" and source.entry is None):
+        raise ValueError("no source")
+    _expect_text(source.key, source.path)
+    if source.entry is not None:
+        _expect_text(source.entry.key, source.entry.etag)
+    return source
+
+
+def _recorded(line: str) -> dict[str, dict[str, Any]]:
+    """A line of an outcomes file. Raises one of _DAMAGE when it is not as Recorder wrote it."""
+    fields: dict[str, dict[str, Any]] = json.loads(line)
+    [(kind, content)] = fields.items()
+    if kind == "model":
+        _expect_text(content["name"], content["version"])
+    elif kind == "input":
+        one = Input(**content)
+        _expect_text(one.key, one.etag, one.name, one.error or "")
+    elif kind == "outcome":
+        outcome = Outcome(**content)
+        _expect_text(outcome.key, outcome.reason or "")
+        if outcome.status not in get_args(Status) or not isinstance(outcome.frames, int):
+            raise ValueError("no outcome")
+    else:
+        raise ValueError(f"a line about {kind}")
+    return fields
+
+
+def _expect_text(*values: object) -> None:
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError("expected text")

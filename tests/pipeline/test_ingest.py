@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from model.errors import GpucaptError
+from pipeline.cli import app
 from pipeline.ingest import Planning, finish, run_shard
 from pipeline.settings import CaptionSettings
 from tests.media import write_video
@@ -267,5 +269,52 @@ def test_mistakes_are_told_in_one_line(drop: Drop, tmp_path: Path) -> None:
         drop.plan(archive=str(drop.incoming / "archive"))
     with pytest.raises(GpucaptError, match="names no run"):
         finish(str(tmp_path / "elsewhere"))
+    for folder, name in ((drop.out, "none"), (tmp_path / "nowhere", "20260101T000000Z-012345")):
+        with pytest.raises(GpucaptError, match="never was planned"):
+            finish(f"{folder}/.gpucapt/runs/{name}")
     with pytest.raises(GpucaptError, match="names no shard"):
         run_shard(f"{drop.out}/.gpucapt/runs/none", RESOURCES)
+
+
+@pytest.mark.parametrize("option", ["--archive", "--failed"])
+def test_a_place_for_inputs_that_overlaps_incoming_is_wrong_usage(drop: Drop, option: str) -> None:
+    words = ["ingest", "plan", str(drop.incoming), str(drop.out), option, str(drop.incoming / "old")]
+    result = CliRunner().invoke(app, words, terminal_width=500)
+    assert result.exit_code == 2
+    assert "overlap" in result.output
+
+
+DAMAGE = [
+    b"garbage",
+    b"{}\n",
+    b"[]\n",
+    b"7\n",
+    b"\xff\xfe\n",
+    b"[" * 100_000,
+    b'{"outcome": {"key": 7}}\n',
+    b'{"outcome": {"key": "album", "status": "lost"}}\n',
+    b'{"key": 1, "kind": "stills", "path": "album", "entry": null}\n',
+    b'{"key": "clip.mp4", "kind": "video", "path": "clip.mp4", "entry": null}\n',
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+def test_a_damaged_shard_is_one_line(drop: Drop, damage: bytes) -> None:
+    write_stills(drop.incoming / "album", 1)
+    [url] = drop.plan()["shards"]
+    Path(url).write_bytes(damage)
+    with pytest.raises(GpucaptError, match=r"shards/00000\.jsonl is damaged; plan again"):
+        run_shard(url, RESOURCES, "none")
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+def test_damaged_outcomes_are_one_line_and_move_nothing(drop: Drop, damage: bytes) -> None:
+    write_stills(drop.incoming / "album", 1)
+    (drop.incoming / "bad.mp4").write_text("bad")
+    plan = drop.plan()
+    recorded = drop.out / ".gpucapt/runs" / plan["run"].rpartition("/")[2] / "outcomes/00000.jsonl"
+    recorded.parent.mkdir(exist_ok=True)
+    recorded.write_bytes(b'{"model": {"name": "tiny", "version": "1"}}\n' + damage)
+    with pytest.raises(GpucaptError, match=r"outcomes/00000\.jsonl is damaged; plan again"):
+        finish(plan["run"])
+    assert in_incoming(drop) == {"album/000.png", "bad.mp4"}

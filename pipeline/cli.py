@@ -161,9 +161,12 @@ def _end(message: str, code: int, debug: bool) -> None:
 class _Stderr(logging.StreamHandler[TextIO]):
     """Writes to what is the standard error at the time, so that a progress bar and log lines keep apart."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.setStream(sys.stderr)
-        super().emit(record)
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 def _log_to_stderr(level: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 
@@ -32,7 +33,8 @@ def test_lines_come_every_so_often_and_at_the_end(
     monkeypatch.setattr(logging.getLogger("gpucapt"), "propagate", True)
     progress, waiting = Progress(), threading.Event()
     with caplog.at_level(logging.INFO, "gpucapt"), shown(progress, "log"):
-        while len(caplog.records) < 2:
+        deadline = time.monotonic() + 30
+        while len(caplog.records) < 2 and time.monotonic() < deadline:
             waiting.wait(0.02)
         progress.captioned(7)
     assert "frames=7" in caplog.records[-1].getMessage()

@@ -58,7 +58,9 @@ class CaptionRun:
             if totals.sources == 0:
                 raise GpucaptError(f"there is nothing to caption in {self.source}: no video and no picture")
             summary = "nothing new"
-            if totals.captioned or totals.errors:
+            # A run that was killed after its last source has left no table: the next one makes up for it.
+            untold = next(destination.list("runs/"), None) is None
+            if totals.captioned or totals.errors or untold:
                 run = Run(
                     new_run_id(),
                     location(self.source),

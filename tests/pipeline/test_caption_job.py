@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -330,3 +331,14 @@ def test_too_little_memory_halves_the_batch_and_goes_on(
     assert_same_rows(rows(tmp_path / "halved", "album"), rows(tmp_path / "whole", "album"))
     assert sizes[:3] == [8, 4, 2], "halved until it fits, and not tried again"
     assert max(sizes[2:]) == 2
+
+
+def test_a_run_makes_up_for_the_table_of_one_killed_at_its_very_end(tmp_path: Path, tiny_model: Path) -> None:
+    write_stills(tmp_path / "source/album", 2)
+    caption(tmp_path / "source", tmp_path / "out", tiny_model)
+    shutil.rmtree(tmp_path / "out" / "runs")
+    assert caption(tmp_path / "source", tmp_path / "out", tiny_model) == 0
+    (table,) = (tmp_path / "out" / "runs").glob("*/captions.csv")
+    assert len(table.read_text().splitlines()) == 3
+    assert caption(tmp_path / "source", tmp_path / "out", tiny_model) == 0
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 1

@@ -21,6 +21,7 @@ from pipeline.ingest_runs import Plan, Recorder, RunFolder, source_to_json
 from pipeline.manifest import now
 from pipeline.outcomes import Input, Outcome, Outcomes, Run, Status, new_run_id, write_run_csv, write_summary
 from pipeline.settings import CaptionSettings, Resources
+from pipeline.settling import wait_for_arrivals
 from pipeline.sources import SetAside, Source, find_sources, still_entries
 from pipeline.storage import Storage, is_inside, open_object, open_storage, refuse_overlap
 
@@ -34,7 +35,11 @@ _log = logging.getLogger("gpucapt")
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """What `gpucapt ingest plan` was asked to do. ``shards`` sets their number, else their size does."""
+    """What `gpucapt ingest plan` was asked to do. ``shards`` sets their number, else their size does.
+
+    There are never more than ``most_shards``: they grow instead. ``wait``: first, until what is arriving has
+    settled.
+    """
 
     incoming: str
     destination: str
@@ -44,6 +49,8 @@ class Planning:
     shards: int | None = None
     archive: str | None = None
     failed: str | None = None
+    most_shards: int = MOST_SHARDS
+    wait: bool = False
 
     def run(self) -> dict[str, object]:
         """Write the shards of a new run; returns ``{"run": URL, "shards": [URL, …]}``.
@@ -66,6 +73,8 @@ class Planning:
                 raise WrongUsage(f"{place} and INCOMING {self.incoming} overlap; choose another folder")
         refuse_overlap(incoming.url, destination.url)
         destination.check_place()
+        if self.wait:
+            wait_for_arrivals(incoming, self.settle_s)
         plan = Plan(incoming.url, archive, failed, time.time(), self.settle_s, 0, self.settings)
         folder = RunFolder(destination, new_run_id())
         with tempfile.TemporaryFile("w+", encoding="ascii") as found, Recorder() as refused:
@@ -90,7 +99,7 @@ class Planning:
     def _cut(self, found: IO[str], total: int, folder: RunFolder) -> list[str]:
         """Cut the sources, in their order, into shards of about the same cost."""
         wanted = self.shards or -(-total // self.shard_size)
-        count = max(1, min(wanted, MOST_SHARDS))
+        count = max(1, min(wanted, self.most_shards))
         urls: list[str] = []
         lines: list[str] = []
         before, current = 0, 0

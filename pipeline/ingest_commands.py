@@ -58,6 +58,18 @@ def plan(
         str | None,
         typer.Option(envvar="GPUCAPT_FAILED", help="Where bad inputs go. [default: beside INCOMING]"),
     ] = None,
+    most_shards: Annotated[
+        int,
+        typer.Option(
+            envvar="GPUCAPT_MOST_SHARDS", min=1, help="Never more shards than this; they grow instead."
+        ),
+    ] = 1024,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", envvar="GPUCAPT_WAIT", help="First wait until what is arriving now has settled."
+        ),
+    ] = False,
 ) -> None:
     """Look at what is in INCOMING and cut it into shards.
 
@@ -84,7 +96,9 @@ def plan(
     except GpucaptError as error:
         raise typer.BadParameter(str(error)) from error
     size = _bytes(shard_size)
-    planning = Planning(incoming, destination, settings, settle, size, shards, archive, failed)
+    planning = Planning(
+        incoming, destination, settings, settle, size, shards, archive, failed, most_shards, wait
+    )
     with options.told_as_usage():
         planned = planning.run()
     typer.echo(json.dumps(planned))

@@ -242,13 +242,10 @@ def test_shards_are_balanced_and_never_more_than_airflow_maps(drop: Drop) -> Non
     assert len(drop.plan(shards=1000)["shards"]) == 40, "no shard is empty"
 
 
-def test_many_sources_make_larger_shards_rather_than_more(
-    drop: Drop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.ingest.MOST_SHARDS", 8)
+def test_many_sources_make_larger_shards_rather_than_more(drop: Drop) -> None:
     for number in range(30):
         (drop.incoming / f"{number:02}.mp4").write_bytes(b"x")
-    assert len(drop.plan(shard_size=1)["shards"]) == 8
+    assert len(drop.plan(shard_size=1, most_shards=8)["shards"]) == 8
 
 
 def test_what_cannot_be_a_source_is_moved_away_with_its_reason(drop: Drop) -> None:

@@ -2,9 +2,11 @@
 
 A claim is a small object, ``.gpucapt/claims/<source key>/.claim``, made on the condition that there is none.
 (The name under the key is hidden, as no source's is: so the claim of a folder and those of the videos in it
-never meet.) It is a lease: its holder renews it while it works, and when it expires, or when its holder is
-known to be gone, another worker may replace it, on the condition that it has not changed meanwhile. A holder
-that finds its claim replaced writes nothing more for that source.
+never meet.) It is a lease: its holder renews it while it works. Another worker may replace it, on the
+condition that it has not changed meanwhile, when its holder is known to be gone, or when it has watched the
+claim for a whole lease and it did not change. (Each worker goes by its own clock: those of two machines may
+differ.) A holder that finds its claim replaced, or could not renew it in time, writes nothing more for that
+source.
 """
 
 from __future__ import annotations
@@ -15,30 +17,37 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 
 from model.errors import GpucaptError
+from pipeline.errors import StorageUnavailable
+from pipeline.fencing import fenced
 from pipeline.processes import Process
 from pipeline.storage import Entry, Storage
 
 LEASE_S = 60.0
+CLOCKS_DIFFER_S = 1800.0
+"""Two machines' clocks differ less: S3 refuses whoever is off by a quarter of an hour."""
+_GRACE_S = 5.0
+"""How long the end of a run waits for a storage that does not answer."""
 _FOLDER, _NAME = ".gpucapt/claims/", "/.claim"
 
 _log = logging.getLogger("gpucapt")
 
 
 class ClaimLost(Exception):
-    """Another worker has taken over: leave the source alone."""
+    """Another worker has taken over, or may have: leave the source alone."""
 
 
 class Claim:
     """The right to write for one source, for as long as ``check`` does not raise."""
 
-    def __init__(self, claims: Claims, key: str, entry: Entry, expires: float) -> None:
+    def __init__(self, claims: Claims, key: str, entry: Entry, until: float) -> None:
         self.key = key
         self._claims = claims
         self._entry: Entry | None = entry
-        self._expires = expires
+        self._until = until
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -47,8 +56,13 @@ class Claim:
             if self._entry is None:
                 raise ClaimLost(self.key)
             # Close to the end of the lease (the machine slept, the storage hung) only a renewal can tell.
-            if time.time() > self._expires - self._claims.lease_s / 4:
+            if clock_s() > self._until - self._claims.lease_s / 4:
                 self._renew()
+
+    def assert_held(self) -> None:
+        """Raises ClaimLost unless the lease runs this moment; asks nobody and never waits."""
+        if self._entry is None or clock_s() > self._until:
+            raise ClaimLost(self.key)
 
     def renew(self) -> None:
         """Extend the lease. Raises ClaimLost when another worker has taken over."""
@@ -57,20 +71,28 @@ class Claim:
                 self._renew()
 
     def release(self) -> None:
-        """Give the source back; what another worker has taken over is left alone."""
+        """Give the source back; what another worker has taken over, or may have, is left alone."""
         self._claims.forget(self)
         with self._lock:
             entry, self._entry = self._entry, None
-            if entry is not None and time.time() < self._expires - self._claims.lease_s / 8:
-                self._claims.storage.delete(entry.key)
+            if entry is not None:
+                with suppress(ClaimLost), fenced(self._assert_in_time):
+                    self._claims.storage.delete(entry.key)
+
+    def abandon(self) -> None:
+        """Hold it no longer, and leave it where it is: it runs out, unless another worker has it already."""
+        self._claims.forget(self)
+        self._entry = None
+
+    def _assert_in_time(self) -> None:
+        if clock_s() > self._until - self._claims.lease_s / 8:
+            raise ClaimLost(self.key)
 
     def _renew(self) -> None:
         assert self._entry is not None
-        expires = time.time() + self._claims.lease_s
-        renewed = self._claims.storage.replace(
-            self._entry.key, self._claims.content(expires), self._entry.etag
-        )
-        self._entry, self._expires = renewed, expires
+        until = clock_s() + self._claims.lease_s
+        renewed = self._claims.replace(self._entry)
+        self._entry, self._until = renewed, until
         if renewed is None:
             _log.warning("another worker took over %s", self.key)
             raise ClaimLost(self.key)
@@ -84,7 +106,10 @@ class Claims:
         self.lease_s = lease_s
         self._token = secrets.token_hex(8)
         self._process = Process.of_this().to_json()
+        self._written = 0
         self._held: set[Claim] = set()
+        self._seen: dict[str, tuple[str, float]] = {}
+        """Of others' claims: the ETag, and since when this worker has seen it."""
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="claims", daemon=True)
@@ -97,66 +122,126 @@ class Claims:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._keeper.join()
+        self._keeper.join(_GRACE_S)
+        deadline = clock_s() + _GRACE_S
+
+        def in_time() -> None:
+            if clock_s() > deadline:
+                raise ClaimLost
+
         for claim in self._all():
-            claim.release()
+            with suppress(ClaimLost, GpucaptError), fenced(in_time):
+                claim.release()
 
     def take(self, key: str) -> Claim | None:
         """Claim a source; None while another worker has it."""
         path = claim_key(key)
         while True:
-            expires = time.time() + self.lease_s
-            made = self.storage.create(path, self.content(expires))
+            until, content = clock_s() + self.lease_s, self._content()
+            made = self.storage.create(path, content)
             if made is None:
                 there = self.storage.stat(path)
                 if there is None:  # released since
                     continue
                 # Looked at before reading: if what is read is newer than this etag, replacing fails.
-                if not self._is_free(there):
+                found = self._read(path)
+                if found == content:  # the answer to the first try of this request got lost
+                    made = there
+                elif found is None or not self._is_free(there, found):
                     return None
-                made = self.storage.replace(path, self.content(expires), there.etag)
+                else:
+                    until = clock_s() + self.lease_s
+                    made = self.replace(there)
                 if made is None:
                     return None
-            claim = Claim(self, key, made, expires)
+            claim = Claim(self, key, made, until)
             with self._lock:
+                self._seen.pop(path, None)
                 self._held.add(claim)
             return claim
 
-    def content(self, expires: float) -> bytes:
-        """What a claim of this worker says."""
-        fields = {"worker": self._token, "expires": round(expires, 3), **self._process}
-        return (json.dumps(fields) + "\n").encode()
+    def replace(self, there: Entry) -> Entry | None:
+        """Write a claim anew while it is as it was; None when it has changed."""
+        content = self._content()
+        made = self.storage.replace(there.key, content, there.etag)
+        if made is not None:
+            return made
+        # A request that is repeated because its answer got lost meets its own first try.
+        now = self.storage.stat(there.key)
+        return now if now is not None and self._read(there.key) == content else None
 
     def forget(self, claim: Claim) -> None:
         """Renew a claim no longer."""
         with self._lock:
             self._held.discard(claim)
 
-    def _is_free(self, entry: Entry) -> bool:
+    def _content(self) -> bytes:
+        """What a claim of this worker says; never the same twice, so that no two have the same ETag."""
+        with self._lock:
+            self._written += 1
+            number = self._written
+        expires = round(time.time() + self.lease_s, 3)
+        lease = {"worker": self._token, "number": number, "lease_s": self.lease_s, "expires": expires}
+        return (json.dumps({**lease, **self._process}) + "\n").encode()
+
+    def _read(self, path: str) -> bytes | None:
         try:
-            fields = json.loads(self.storage.read(entry.key))
+            return self.storage.read(path)
+        except StorageUnavailable:
+            raise
+        except GpucaptError:
+            return None  # released this moment: the next look will tell
+
+    def _is_free(self, entry: Entry, content: bytes) -> bool:
+        try:
+            fields = json.loads(content)
+            worker, lease_s = fields["worker"], float(fields["lease_s"])
             expires, process = float(fields["expires"]), Process.from_json(fields)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # Not one of ours, or damaged: it has a lease's time all the same.
-            return time.time() > entry.modified + self.lease_s
-        except GpucaptError:
-            return False  # released this moment: the next look will tell
-        return time.time() > expires or process.is_gone()
+            worker, lease_s, expires, process = None, self.lease_s, entry.modified + self.lease_s, None
+        if worker == self._token:
+            with self._lock:  # abandoned by this very worker
+                return all(claim_key(claim.key) != entry.key for claim in self._held)
+        if process is not None and process.is_gone():
+            return True
+        if time.time() > expires + CLOCKS_DIFFER_S:
+            return True
+        with self._lock:
+            etag, since = self._seen.get(entry.key, ("", 0.0))
+            if etag == entry.etag:
+                return clock_s() > since + lease_s
+            self._seen[entry.key] = (entry.etag, clock_s())
+        return False
 
     def _all(self) -> list[Claim]:
         with self._lock:
             return list(self._held)
 
+    def _assert_not_over(self) -> None:
+        if self._over.is_set():
+            raise ClaimLost
+
     def _keep(self) -> None:
         while not self._over.wait(self.lease_s / 4):
             for claim in self._all():
                 try:
-                    claim.renew()
+                    with fenced(self._assert_not_over):
+                        claim.renew()
                 except ClaimLost:
-                    self.forget(claim)
+                    if not self._over.is_set():
+                        self.forget(claim)
                 except GpucaptError as error:
-                    # Tried again soon; when it goes on until the lease is over, check() gives the source up.
+                    # Tried again soon; when it goes on until the lease is over, the source is given up.
                     _log.warning("cannot renew the claim on %s: %s", claim.key, error)
+
+
+def clock_s() -> float:
+    """Seconds that pass at the same pace for everybody, also while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def claim_key(source_key: str) -> str:

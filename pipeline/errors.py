@@ -18,6 +18,16 @@ class BadInput(GpucaptError):
         super().__init__(one_line(message))
 
 
+class StorageUnavailable(GpucaptError):
+    """The storage itself does not answer, or refuses us as a whole: it is no input's fault.
+
+    It ends the run, which can be repeated later; no source is set aside for it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
 class WrongUsage(GpucaptError):
     """What was asked for cannot be meant: the command line ends with 2 instead of 1."""
 

@@ -57,6 +57,7 @@ class InFlight:
     def abandon(self, work: Work) -> None:
         """Another worker took the source over: look at it again later."""
         work.abandoned = True
+        work.claim.abandon()
         with self._lock:
             if work in self._works:
                 self._works.discard(work)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, one_line
+from pipeline.fencing import before_change
 from pipeline.storage import Entry, Storage, Unreadable
 
 OURS = ".gpucapt-tmp-"
@@ -172,6 +173,7 @@ class LocalStorage(Storage):
             except OSError:  # another file system, or one without links
                 shutil.copyfile(path, temporary)
                 os.utime(temporary, ns=(path.stat().st_mtime_ns,) * 2)
+            before_change()
             temporary.replace(target)
 
     def create(self, key: str, data: bytes) -> Entry | None:
@@ -200,11 +202,13 @@ class LocalStorage(Storage):
                 return made
 
     def delete(self, key: str) -> None:
+        before_change()
         with self._failures(key), suppress(FileNotFoundError, NotADirectoryError):
             self.path(key).unlink()
 
     def delete_folder(self, folder: str) -> None:
         path = self.path(folder)
+        before_change()
         with self._failures(folder), suppress(FileNotFoundError, NotADirectoryError):
             if path.is_symlink():
                 path.unlink()
@@ -252,6 +256,7 @@ class LocalStorage(Storage):
             temporary.write_bytes(data)
             # Etags are times, and the kernel's own move in steps of milliseconds: too coarse.
             os.utime(temporary, ns=(time.time_ns(),) * 2)
+            before_change()
             yield temporary, path
 
     @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.claims import Claim, ClaimLost, Claims, claim_key
+from pipeline.fencing import fenced
 from pipeline.processes import Process
 from pipeline.storage import Storage, open_storage
 
@@ -22,11 +23,19 @@ def storage(tmp_path: Path) -> Storage:
     return open_storage(str(tmp_path))
 
 
-def expire(storage: Storage, key: str) -> None:
-    """Write a claim as if its lease had been over for a second."""
+def change(storage: Storage, key: str, **fields: object) -> None:
+    """Write a claim as another machine would have."""
     path = claim_key(key)
-    fields = json.loads(storage.read(path))
-    storage.write(path, json.dumps({**fields, "expires": time.time() - 1}).encode())
+    storage.write(path, json.dumps({**json.loads(storage.read(path)), **fields}).encode())
+
+
+def taken(claims: Claims, key: str, *, within_s: float = 20.0) -> Claim:
+    """The claim, as soon as it can be had."""
+    deadline = time.monotonic() + within_s
+    while (claim := claims.take(key)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return claim
 
 
 def test_one_of_many_wins(storage: Storage) -> None:
@@ -56,27 +65,36 @@ def test_a_folder_and_a_video_in_it_are_claimed_apart(storage: Storage) -> None:
 
 
 def test_a_claim_that_is_nested_too_deeply_has_a_lease_s_time(storage: Storage) -> None:
-    path = Path(storage.url, claim_key("clip.mp4"))
     storage.write(claim_key("clip.mp4"), b"[" * 100_000)
     assert Claims(storage).take("clip.mp4") is None
-    os.utime(path, (time.time() - 1000,) * 2)
-    assert Claims(storage).take("clip.mp4") is not None
+    taken(Claims(storage, lease_s=0.1), "clip.mp4")
 
 
-def test_an_expired_claim_is_taken_over_and_its_holder_notices(storage: Storage) -> None:
-    holder, other = Claims(storage), Claims(storage)
+@pytest.mark.parametrize("clock_s", [-1000, 0, 1000])
+def test_a_claim_that_nobody_renews_is_taken_over_and_its_holder_notices(
+    storage: Storage, clock_s: float
+) -> None:
+    """Whatever the clock of the holder's machine says."""
+    holder, other = Claims(storage, lease_s=0.3), Claims(storage)
     lost = holder.take("clip.mp4")
     assert lost is not None
-    expire(storage, "clip.mp4")
-    taken = other.take("clip.mp4")
-    assert taken is not None
-    with pytest.raises(ClaimLost):
-        lost.renew()
-    with pytest.raises(ClaimLost):
-        lost.check()
+    change(storage, "clip.mp4", expires=time.time() + clock_s)
+    started = time.monotonic()
+    now_theirs = taken(other, "clip.mp4")
+    assert time.monotonic() - started > 0.3, "it had its whole lease"
+    for use in (lost.renew, lost.check, lost.assert_held):
+        with pytest.raises(ClaimLost):
+            use()
     lost.release()
-    taken.check()
+    now_theirs.check()
+    now_theirs.assert_held()
     assert storage.stat(claim_key("clip.mp4")) is not None
+
+
+def test_a_claim_that_was_left_long_ago_is_free_at_once(storage: Storage) -> None:
+    assert Claims(storage).take("clip.mp4") is not None
+    change(storage, "clip.mp4", expires=time.time() - 3600)
+    assert Claims(storage).take("clip.mp4") is not None
 
 
 def test_a_holder_that_slept_asks_before_it_writes(storage: Storage) -> None:
@@ -84,10 +102,59 @@ def test_a_holder_that_slept_asks_before_it_writes(storage: Storage) -> None:
     lost = holder.take("clip.mp4")
     assert lost is not None
     lost.check()
-    time.sleep(0.3)
-    assert other.take("clip.mp4") is not None
+    taken(other, "clip.mp4")
     with pytest.raises(ClaimLost):
         lost.check()
+
+
+def test_a_holder_that_slept_while_nobody_came_goes_on(storage: Storage) -> None:
+    claim = Claims(storage, lease_s=0.1).take("clip.mp4")
+    assert claim is not None
+    time.sleep(0.2)
+    with pytest.raises(ClaimLost):
+        claim.assert_held()  # it must not write before it has asked
+    claim.check()
+    claim.assert_held()
+
+
+def test_nothing_is_written_after_the_lease_is_over(storage: Storage) -> None:
+    """Not even by a request that has been on its way, or tried again, for so long."""
+    claim = Claims(storage, lease_s=0.1).take("clip.mp4")
+    assert claim is not None
+    with fenced(claim.assert_held):
+        storage.write("clip.mp4/captions.csv", b"mine")
+        time.sleep(0.2)
+        for change in (
+            lambda: storage.write("clip.mp4/captions.csv", b"late"),
+            lambda: storage.create("clip.mp4/manifest.json", b"late"),
+            lambda: storage.delete("clip.mp4/captions.csv"),
+            lambda: storage.delete_folder("clip.mp4"),
+        ):
+            with pytest.raises(ClaimLost):
+                change()
+    assert storage.read("clip.mp4/captions.csv") == b"mine"
+    assert storage.stat("clip.mp4/manifest.json") is None
+
+
+def test_no_two_claims_have_the_same_content(storage: Storage) -> None:
+    """ETags of S3 are digests: of two alike, neither could tell that the other was there."""
+    claims = Claims(storage)
+    claim = claims.take("clip.mp4")
+    assert claim is not None
+    said = set()
+    for _ in range(50):
+        claim.renew()
+        said.add(storage.read(claim_key("clip.mp4")))
+    assert len(said) == 50
+
+
+def test_what_a_worker_gave_up_it_can_take_again_at_once(storage: Storage) -> None:
+    claims = Claims(storage)
+    claim = claims.take("clip.mp4")
+    assert claim is not None and claims.take("clip.mp4") is None
+    claim.abandon()
+    assert Claims(storage).take("clip.mp4") is None
+    assert claims.take("clip.mp4") is not None
 
 
 def test_a_worker_renews_what_it_holds_for_as_long_as_it_works(storage: Storage) -> None:
@@ -127,10 +194,8 @@ def test_a_process_of_another_machine_is_never_known_to_be_gone() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not json", b"[]", b'{"expires": "soon"}'])
-def test_a_damaged_claim_is_free_when_a_lease_has_passed(
-    tmp_path: Path, storage: Storage, content: bytes
-) -> None:
+def test_a_damaged_claim_is_free_when_a_lease_has_passed(storage: Storage, content: bytes) -> None:
     storage.write(claim_key("clip.mp4"), content)
-    assert Claims(storage).take("clip.mp4") is None
-    os.utime(tmp_path / claim_key("clip.mp4"), (time.time() - 100,) * 2)
-    assert Claims(storage).take("clip.mp4") is not None
+    claims = Claims(storage, lease_s=0.3)
+    assert claims.take("clip.mp4") is None
+    taken(claims, "clip.mp4")

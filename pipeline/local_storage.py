@@ -19,7 +19,7 @@ from pathlib import Path
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, one_line
 from pipeline.fencing import before_change
-from pipeline.storage import Entry, Storage, Unreadable
+from pipeline.storage import Entry, Storage, Unreadable, nothing
 
 OURS = ".gpucapt-tmp-"
 """Names that begin with this are unfinished writes and locks; no listing shows them."""
@@ -151,11 +151,27 @@ class LocalStorage(Storage):
     def stat(self, key: str) -> Entry | None:
         return _entry(key, self.path(key))
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, *, etag: str | None = None) -> bytes:
         try:
-            return self.path(key).read_bytes()
+            data = self.path(key).read_bytes()
         except OSError as error:
             raise BadInput(f"{key}: cannot be read: {error.strerror}") from error
+        if etag is not None:
+            self._check_unchanged(key, etag)
+        return data
+
+    def download(self, entry: Entry, path: Path, *, go_on: Callable[[], None] = nothing) -> None:
+        go_on()
+        try:
+            shutil.copyfile(self.path(entry.key), path)
+        except OSError as error:
+            raise BadInput(f"{entry.key}: cannot be read: {error.strerror}") from error
+        self._check_unchanged(entry.key, entry.etag)
+
+    def _check_unchanged(self, key: str, etag: str) -> None:
+        there = self.stat(key)
+        if there is None or there.etag != etag:
+            raise BadInput(f"{key}: cannot be read: it changed since it was listed")
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:

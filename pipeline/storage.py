@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
 from model.errors import GpucaptError
+from pipeline.s3_names import SCHEME, Place
+
+
+def nothing() -> None:
+    """For callers that never give up."""
+
 
 Unreadable = Callable[[str, str], None]
 """Told of a folder that cannot be listed: its key and one line that says why."""
@@ -30,9 +37,10 @@ class Entry:
     key: str
     size: int
     etag: str
-    """Local files: the time of modification in nanoseconds, as text."""
-    modified: float
-    """Seconds since the epoch."""
+    """Of local files the time of modification in nanoseconds, of objects the store's, without quotes."""
+    modified: float = field(compare=False)
+    """Seconds since the epoch, by the storage's clock. Not part of what an object is: object stores tell it
+    more or less exactly, depending on how they are asked."""
 
     @property
     def name(self) -> str:
@@ -44,6 +52,8 @@ class Storage(ABC):
     """Objects by key. Every method raises GpucaptError, in one line, when the storage itself fails."""
 
     url: str
+    is_remote: bool = False
+    """Whether `local_path` means a transfer."""
 
     @abstractmethod
     def exists(self) -> bool:
@@ -71,8 +81,16 @@ class Storage(ABC):
         """The object, or None where there is none."""
 
     @abstractmethod
-    def read(self, key: str) -> bytes:
-        """The whole object. Raises GpucaptError when it is absent."""
+    def read(self, key: str, *, etag: str | None = None) -> bytes:
+        """The whole object. Raises BadInput when it is absent, or has another etag than the one given."""
+
+    @abstractmethod
+    def download(self, entry: Entry, path: Path, *, go_on: Callable[[], None] = nothing) -> None:
+        """Put the object, as it was listed, into a file; checked for length and checksum.
+
+        ``go_on`` is called now and then, from any thread, and raises to give up. Raises BadInput when the
+        object is gone or has changed.
+        """
 
     @abstractmethod
     def local_path(self, key: str) -> AbstractContextManager[Path]:
@@ -101,6 +119,10 @@ class Storage(ABC):
     @abstractmethod
     def delete_folder(self, folder: str) -> None:
         """Remove every object under `folder`; absent is fine."""
+
+    def now(self) -> float:
+        """The time by the storage's clock, for comparing with `Entry.modified`."""
+        return time.time()
 
     def move(self, key: str, other: Storage, other_key: str) -> None:
         """Copy to another storage, verify the copy, then delete: the object is never in neither place.
@@ -131,6 +153,8 @@ def open_storage(url: str) -> Storage:
     """The storage at a folder's path or URL. The folder need not exist: it is made by the first write."""
     from pipeline.local_storage import LocalStorage
 
+    if is_s3(url):
+        return _s3_storage(Place.parse(url))
     return LocalStorage(local_path_of(url))
 
 
@@ -138,10 +162,25 @@ def open_object(url: str) -> tuple[Storage, str]:
     """The storage that holds one object, and the object's key in it."""
     from pipeline.local_storage import LocalStorage, key_from_name
 
+    if is_s3(url):
+        place = Place.parse(url)
+        folder, _, name = place.prefix.removesuffix("/").rpartition("/")
+        return _s3_storage(Place(place.bucket, f"{folder}/" if folder else "")), name
     path = local_path_of(url)
     if path.name == "..":
         path = _resolved(path)
     return LocalStorage(path.parent), key_from_name(path.name)
+
+
+def is_s3(url: str) -> bool:
+    """Whether a path or URL names a place in an object store."""
+    return url.startswith(SCHEME)
+
+
+def _s3_storage(place: Place) -> Storage:
+    from pipeline.s3_storage import S3Storage
+
+    return S3Storage(place)
 
 
 def local_path_of(url: str) -> Path:
@@ -158,9 +197,7 @@ def local_path_of(url: str) -> Path:
         if machine not in ("", "localhost"):
             raise GpucaptError(f"{url} names a file on the machine {machine}; use file:///path")
         return Path("/" + unquote(path, errors="surrogateescape"))
-    if scheme == "s3":
-        raise GpucaptError(f"{url}: s3:// is not supported yet; copy it to a folder and name that")
-    raise GpucaptError(f"{url}: {scheme}:// is not a storage this knows; give a folder")
+    raise GpucaptError(f"{url}: {scheme}:// is not a storage this knows; give a folder or s3://bucket/prefix")
 
 
 def _resolved(path: Path) -> Path:
@@ -170,6 +207,8 @@ def _resolved(path: Path) -> Path:
 
 def is_inside(inner: str, outer: str) -> bool:
     """Whether one location is the other or lies below it, symbolic links and '..' resolved."""
+    if is_s3(inner) or is_s3(outer):
+        return is_s3(inner) and is_s3(outer) and Place.parse(inner).is_inside(Place.parse(outer))
     below, above = _resolved(local_path_of(inner)), _resolved(local_path_of(outer))
     if below.is_relative_to(above):
         return True

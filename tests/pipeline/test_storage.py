@@ -434,7 +434,8 @@ def test_paths_and_file_urls_name_the_same_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("s3://bucket/in", "not supported yet"),
+        ("s3:///in", "no bucket"),
+        ("s3://bucket/a/../b", "prefix"),
         ("gs://bucket/in", "gs://"),
         ("file://elsewhere/in", "elsewhere"),
         ("", "empty"),

@@ -1,0 +1,159 @@
+"""What an object store's errors mean: pass by themselves, are about one object, or end the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.errors import StorageUnavailable, one_line
+
+_PASSING_CODES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttled",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+_PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 509})
+
+_NOT_WRITTEN = frozenset({"ConditionalRequestConflict", "OperationAborted", "SlowDown"})
+"""Codes of passing errors after which it is certain that nothing was written."""
+
+_ADVICE: Mapping[str, str] = {
+    "InvalidAccessKeyId": "it does not know the access key; check AWS_ACCESS_KEY_ID, or AWS_PROFILE",
+    "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "ExpiredToken": "the credentials have expired; log in again",
+    "ExpiredTokenException": "the credentials have expired; log in again",
+    "InvalidToken": "the session token is not valid; check AWS_SESSION_TOKEN, or log in again",
+    "TokenRefreshRequired": "the credentials have expired; log in again",
+    "RequestTimeTooSkewed": "the clocks of this machine and of the storage differ; set this machine's",
+    "RequestExpired": "the clocks of this machine and of the storage differ; set this machine's",
+    "NoSuchBucket": "there is no such bucket; make it, or name another",
+    "InvalidBucketName": "no bucket can have this name; name another",
+    "PermanentRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION",
+    "TemporaryRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION",
+    "IllegalLocationConstraintException": "the bucket is in another region; set AWS_DEFAULT_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_DEFAULT_REGION",
+    "AllAccessDisabled": "access to the bucket is disabled",
+    "AccountProblem": "there is a problem with the account",
+    "QuotaExceeded": "the quota is used up; make room and try again",
+    "EntityTooLarge": "the object is larger than the storage takes",
+    "InsufficientCapacity": "the storage is full; make room and try again",
+    "UserSuspended": "the account is suspended",
+}
+
+_NO_CREDENTIALS = (
+    "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE,"
+    " or give the machine a role"
+)
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of an answer; 0 where there was none."""
+    response = getattr(error, "response", None) or {}
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def code_of(error: Exception) -> str:
+    """The store's code of an error; "" where there was no answer, or one without a code."""
+    code = str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
+    return "" if code.isdigit() else code
+
+
+class DamagedTransfer(Exception):
+    """What came is not what was sent; worth another try."""
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same request may well succeed a little later."""
+    from botocore import exceptions as boto
+    from urllib3.exceptions import HTTPError
+
+    if isinstance(error, boto.ClientError):
+        return code_of(error) in _PASSING_CODES or status_of(error) in _PASSING_STATUSES
+    if isinstance(error, boto.SSLError):
+        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    broken = (
+        boto.HTTPClientError,
+        boto.ConnectionError,
+        boto.IncompleteReadError,
+        boto.FlexibleChecksumError,
+        HTTPError,
+        ConnectionError,
+        TimeoutError,
+        DamagedTransfer,
+    )
+    return isinstance(error, broken) or type(error).__name__ == "ResponseParserError"
+
+
+def may_have_written(error: Exception) -> bool:
+    """Whether a write that failed for a passing reason may have been done all the same."""
+    return code_of(error) not in _NOT_WRITTEN
+
+
+def reason_of(error: Exception) -> str:
+    """An error in a few words."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        return code_of(error) or f"HTTP status {status_of(error)}"
+    if isinstance(error, DamagedTransfer):
+        return str(error)
+    known: tuple[tuple[type[Exception], str], ...] = (
+        (boto.ConnectTimeoutError, "no connection in time"),
+        (boto.ReadTimeoutError, "no answer in time"),
+        (boto.ConnectionClosedError, "connection closed"),
+        (boto.IncompleteReadError, "answers break off"),
+        (boto.ResponseStreamingError, "answers break off"),
+        (boto.ProxyConnectionError, "the proxy cannot be reached"),
+        (boto.EndpointConnectionError, "no connection"),
+    )
+    for kind, words in known:
+        if isinstance(error, kind):
+            return words
+    return one_line(" ".join(str(error).split()))[:200] or type(error).__name__
+
+
+def refusal_as_a_whole(error: Exception, where: str, endpoint: str) -> StorageUnavailable | None:
+    """What to tell of an error that any other request would meet as well; None for errors of one object."""
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        code = code_of(error)
+        advice = _ADVICE.get(code)
+        if advice is None and status_of(error) in (301, 307):
+            advice = _ADVICE["PermanentRedirect"]
+        return None if advice is None else StorageUnavailable(f"{where}: {advice}")
+    if isinstance(error, boto.PartialCredentialsError):
+        return StorageUnavailable(f"{where}: half of the credentials is missing; {_half(error)}")
+    if isinstance(error, boto.NoCredentialsError | boto.NoAuthTokenError):
+        return StorageUnavailable(f"{where}: {_NO_CREDENTIALS}")
+    if isinstance(error, boto.ParamValidationError) and "bucket name" in str(error):
+        return StorageUnavailable(f"{where}: {_ADVICE['InvalidBucketName']}")
+    if isinstance(error, boto.SSLError):
+        return StorageUnavailable(
+            f"{where}: the certificate of {endpoint} is not trusted; set AWS_CA_BUNDLE to its authority's"
+        )
+    if isinstance(error, boto.BotoCoreError | ValueError):
+        return StorageUnavailable(f"{where}: {reason_of(error)}")
+    return None
+
+
+def _half(error: Exception) -> str:
+    missing = getattr(error, "kwargs", {}).get("cred_var", "")
+    names = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+    return f"set {names.get(missing, missing or 'both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY')}"

@@ -1,0 +1,435 @@
+"""A prefix of a bucket as a storage: AWS, Ceph, and whatever else speaks S3."""
+
+from __future__ import annotations
+
+import builtins
+import mimetypes
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from model.errors import GpucaptError
+from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.s3_checksums import (
+    content_md5,
+    digest_of,
+    is_md5,
+    kept_checksum,
+    matches_parts,
+    new_md5,
+    parts_of,
+    shows_content,
+)
+from pipeline.s3_client import Connection, connection
+from pipeline.s3_errors import (
+    DamagedTransfer,
+    code_of,
+    is_passing,
+    may_have_written,
+    reason_of,
+    refusal_as_a_whole,
+    status_of,
+)
+from pipeline.s3_moves import move_object
+from pipeline.s3_names import Place, fits_xml, is_key
+from pipeline.s3_transfers import fetch, send
+from pipeline.storage import Entry, Storage, Unreadable, nothing
+
+_PAGE = 1000
+_MARK = "gpucapt-put"
+"""Metadata by which a conditional write is known again when its answer got lost."""
+
+_TYPES = {
+    ".jsonl": "application/jsonl",
+    ".md": "text/markdown",
+    ".srt": "application/x-subrip",
+    ".vtt": "text/vtt",
+}
+
+
+class S3Storage(Storage):
+    """Objects under a prefix. Threads may share one."""
+
+    is_remote = True
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.url = place.url
+
+    @property
+    def made(self) -> Connection:
+        """The connection that this process uses."""
+        return connection()
+
+    # Listings
+
+    def exists(self) -> bool:
+        if not self.place.prefix:
+            self._page(self.place.prefix, 1, {})
+            return True
+        return bool(self._page(self.place.prefix, 1, {}).get("Contents"))
+
+    def check_place(self) -> None:
+        self._page(self.place.prefix, 1, {})
+
+    def list(
+        self, prefix: str = "", *, after: str = "", unreadable: Unreadable | None = None
+    ) -> Iterator[Entry]:
+        start = {"StartAfter": self.place.prefix + after} if after else {}
+        for key, item in self._listed(self.place.prefix + prefix, start):
+            if is_key(key):
+                yield _entry(key, item)
+            elif not key.endswith("/") and key and unreadable is not None:
+                # What ends with '/' is how consoles show folders; there is nothing in it.
+                unreadable(key, f"{key!r} has empty parts, '.' or '..' in its name; rename it")
+
+    def list_folder(self, folder: str) -> Iterator[Entry]:
+        prefix = f"{self.place.full(folder)}/" if folder else self.place.prefix
+        for key, item in self._listed(prefix, {"Delimiter": "/"}):
+            if is_key(key):
+                yield _entry(key, item)
+
+    def _listed(self, prefix: str, arguments: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What a listing shows, page by page, in order. Raises GpucaptError for stores that do not sort."""
+        seen, last = "", None
+        while True:
+            page = self._page(prefix, _PAGE, arguments)
+            items = page.get("Contents", [])
+            for item in items:
+                if last is not None and item["Key"] <= last:
+                    raise GpucaptError(f"{self.url}: this storage does not list its objects in order")
+                last = item["Key"]
+                yield last.removeprefix(self.place.prefix), item
+            if not page.get("IsTruncated"):
+                return
+            shown = [*items[-1:], *page.get("CommonPrefixes", [])[-1:]]
+            furthest = max((one.get("Key") or one["Prefix"] for one in shown), default="")
+            if furthest <= seen or not page.get("NextContinuationToken"):
+                raise StorageUnavailable(f"{self.url}: the listing stays at {furthest!r}")
+            seen = furthest
+            arguments = {**arguments, "ContinuationToken": page["NextContinuationToken"]}
+            arguments.pop("StartAfter", None)
+
+    def _page(self, prefix: str, most: int, arguments: dict[str, Any]) -> dict[str, Any]:
+        tries = 0
+
+        def ask() -> dict[str, Any]:
+            nonlocal tries
+            # A page that ends with a control character is no XML on some stores: another try ends elsewhere.
+            count = most if most <= 1 else most - 7 * min(tries, 100)
+            tries += 1
+            answer: dict[str, Any] = self.made.client.list_objects_v2(
+                Bucket=self.place.bucket, Prefix=prefix, MaxKeys=count, **arguments
+            )
+            return answer
+
+        try:
+            return self.made.persist(ask, self.url)
+        except Exception as error:
+            raise self.explained(error, "list") from error
+
+    # Reading
+
+    def stat(self, key: str) -> Entry | None:
+        head = self.head(key)
+        return None if head is None else _entry_of_head(key, head)
+
+    def head(self, key: str, **more: Any) -> dict[str, Any] | None:
+        """The headers of an object; None where there is none."""
+        full = self.place.full(key)
+        try:
+            head: dict[str, Any] = self.made.persist(
+                lambda: self.made.client.head_object(Bucket=self.place.bucket, Key=full, **more),
+                f"{self.url}/{key}",
+            )
+            return head
+        except Exception as error:
+            if status_of(error) == 404:
+                return None
+            if status_of(error) in (400, 403) and not code_of(error):
+                # Answers to HEAD have no room for a reason. A listing says so if it is us who are refused.
+                self._page(full, 1, {})
+                raise BadInput(f"{key}: cannot be read: access is denied") from error
+            raise self.explained(error, "read", key) from error
+
+    def read(self, key: str, *, etag: str | None = None) -> bytes:
+        wanted = self._wanted(key, etag)
+
+        def get() -> bytes:
+            head = self.made.client.get_object(**wanted)
+            with head["Body"] as body:
+                data: bytes = body.read()
+            if len(data) != head["ContentLength"]:
+                raise DamagedTransfer("answers break off")
+            found = _etag(head)
+            if self.made.tuning.s3_verify and is_md5(found, head):
+                digest = new_md5()
+                digest.update(data)
+                if digest.hexdigest() != found:
+                    raise DamagedTransfer("what comes does not have the checksum that it should have")
+            return data
+
+        try:
+            return self.made.persist(get, f"{self.url}/{key}")
+        except Exception as error:
+            raise self.explained(error, "read", key) from error
+
+    def _wanted(self, key: str, etag: str | None) -> dict[str, str]:
+        wanted = {"Bucket": self.place.bucket, "Key": self.place.full(key)}
+        return wanted if etag is None else {**wanted, "IfMatch": f'"{etag}"'}
+
+    def download(self, entry: Entry, path: Path, *, go_on: Callable[[], None] = nothing) -> None:
+        wanted = self._wanted(entry.key, entry.etag)
+
+        def get() -> None:
+            digest = new_md5()
+            head = fetch(self.made, wanted, entry.size, path, digest, go_on=go_on)
+            if path.stat().st_size != entry.size:
+                raise DamagedTransfer("what comes is not as long as it should be")
+            if entry.size and self.made.tuning.s3_verify:
+                self._verify(entry, path, digest.hexdigest(), head)
+
+        try:
+            self.made.persist(get, f"{self.url}/{entry.key}", go_on=go_on)
+        except Exception as error:
+            raise self.explained(error, "read", entry.key) from error
+
+    def _verify(self, entry: Entry, path: Path, md5: str, head: dict[str, Any]) -> None:
+        """Raises DamagedTransfer when a file is not what the object's ETag or checksum says."""
+        if is_md5(entry.etag, head):
+            if md5 != entry.etag:
+                raise DamagedTransfer("what comes does not have the checksum that it should have")
+            return
+        about = self.head(entry.key, ChecksumMode="ENABLED")
+        kept = kept_checksum(about) if about is not None and _etag(about) == entry.etag else None
+        if kept is not None:
+            if digest_of(path, kept[0]) != kept[1]:
+                raise DamagedTransfer("what comes does not have the checksum that it should have")
+            return
+        part_size = self.part_size(entry.key, about or {})
+        if part_size and not matches_parts(path, entry.etag, [part_size]):
+            raise DamagedTransfer("what comes does not have the checksum that it should have")
+
+    def part_size(self, key: str, head: dict[str, Any]) -> int | None:
+        """The size of the parts that an object was uploaded in; None where that cannot be known for sure."""
+        count = parts_of(_etag(head))
+        if count is None or not shows_content(head):
+            return None
+        first = self.head(key, PartNumber=1) or {}
+        size = first["ContentLength"] if first.get("PartsCount") == count else None
+        return size if size and -(-head["ContentLength"] // size) == count else None
+
+    @contextmanager
+    def local_path(self, key: str) -> Iterator[Path]:
+        entry = self.stat(key)
+        if entry is None:
+            raise BadInput(f"{key}: cannot be read: there is no such object")
+        with tempfile.TemporaryDirectory(prefix="gpucapt-") as folder:
+            suffix = PurePosixPath(entry.name).suffix
+            path = Path(folder, "object" + (suffix if suffix.isascii() and suffix[1:].isalnum() else ""))
+            self.download(entry, path)
+            yield path
+
+    # Writing
+
+    def write(self, key: str, data: bytes) -> None:
+        self._put(key, data)
+
+    def upload(self, path: Path, key: str) -> None:
+        size = path.stat().st_size
+        if size <= self.made.tuning.s3_part_size:
+            self._put(key, path.read_bytes())
+            return
+        target = {"Bucket": self.place.bucket, "Key": self.place.full(key)}
+        try:
+            send(self.made, target, path, size, **_content_type(key))
+        except Exception as error:
+            raise self.explained(error, "write", key) from error
+
+    def create(self, key: str, data: bytes) -> Entry | None:
+        return self._put_on_condition(key, data, lambda: {"IfNoneMatch": "*"})
+
+    def replace(self, key: str, data: bytes, etag: str) -> Entry | None:
+        made = self.made
+
+        def condition() -> dict[str, str]:
+            return {"IfMatch": f'"{etag}"' if made.quotes_conditions else etag}
+
+        answer = self._put_on_condition(key, data, condition)
+        if answer is None:
+            there = self.stat(key)
+            if there is not None and there.etag == etag:
+                # The condition holds, but the store reads it otherwise (with quotes, or without).
+                made.quotes_conditions = not made.quotes_conditions
+                answer = self._put_on_condition(key, data, condition)
+        return answer
+
+    def _put(self, key: str, data: bytes, **more: Any) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = self.made.persist(
+                lambda: self._put_once(key, data, more), f"{self.url}/{key}"
+            )
+            return answer
+        except Exception as error:
+            raise self.explained(error, "write", key) from error
+
+    def _put_once(self, key: str, data: bytes, more: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self.made.client.put_object(
+            Bucket=self.place.bucket,
+            Key=self.place.full(key),
+            Body=data,
+            ContentMD5=content_md5(data),
+            **_content_type(key),
+            **more,
+        )
+        return answer
+
+    def _put_on_condition(
+        self, key: str, data: bytes, condition: Callable[[], dict[str, str]]
+    ) -> Entry | None:
+        mark = secrets.token_hex(8)
+        uncertain = False
+
+        def put() -> dict[str, Any]:
+            nonlocal uncertain
+            try:
+                return self._put_once(key, data, {"Metadata": {_MARK: mark}, **condition()})
+            except Exception as error:
+                uncertain = uncertain or (is_passing(error) and may_have_written(error))
+                raise
+
+        try:
+            answer = self.made.persist(put, f"{self.url}/{key}")
+            return Entry(key, len(data), _etag(answer), self.made.now())
+        except Exception as error:
+            if status_of(error) not in (404, 412) or code_of(error) == "NoSuchBucket":
+                raise self.explained(error, "write", key) from error
+        # A try whose answer got lost may be what made the condition false for the next one.
+        head = self.head(key) if uncertain else None
+        if head is None or head.get("Metadata", {}).get(_MARK) != mark:
+            return None
+        return _entry_of_head(key, head)
+
+    # Removing
+
+    def delete(self, key: str) -> None:
+        self._delete_raw(self.place.full(key))
+
+    def delete_folder(self, folder: str) -> None:
+        batch: list[str] = []
+        for key, item in self._listed(f"{self.place.full(folder)}/", {}):
+            if not fits_xml(key):
+                self._delete_raw(item["Key"])
+                continue
+            batch.append(item["Key"])
+            if len(batch) == _PAGE:
+                self._delete_batch(batch)
+                batch = []
+        if batch:
+            self._delete_batch(batch)
+
+    def _delete_raw(self, full: str) -> None:
+        self._asked("delete", lambda: self.made.client.delete_object(Bucket=self.place.bucket, Key=full))
+
+    def delete_if(self, key: str, etag: str) -> bool:
+        """Remove an object that still has this etag; False when it changed. Absent is fine."""
+        there = self.stat(key)
+        if there is None:
+            return True
+        if there.etag != etag:
+            return False
+        full = self.place.full(key)
+
+        def delete(**condition: str) -> None:
+            self.made.persist(
+                lambda: self.made.client.delete_object(Bucket=self.place.bucket, Key=full, **condition),
+                f"{self.url}/{key}",
+            )
+
+        try:
+            delete(IfMatch=f'"{etag}"')
+        except Exception as error:
+            if status_of(error) == 412:
+                return False
+            if status_of(error) not in (400, 501):
+                raise self.explained(error, "delete") from error
+            self._delete_raw(full)  # a store that has no conditions on it
+        return True
+
+    def _delete_batch(self, keys: builtins.list[str]) -> None:
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self._asked(
+            "delete", lambda: self.made.client.delete_objects(Bucket=self.place.bucket, Delete=wanted)
+        )
+        for one in answer.get("Errors", []):
+            self._delete_raw(one["Key"])
+
+    # Moving
+
+    def move(self, key: str, other: Storage, other_key: str) -> None:
+        if isinstance(other, S3Storage):
+            move_object(self, key, other, other_key)
+        else:
+            super().move(key, other, other_key)
+
+    def now(self) -> float:
+        return self.made.now()
+
+    # What goes wrong
+
+    def _asked(self, doing: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return self.made.persist(call, self.url)
+        except Exception as error:
+            raise self.explained(error, doing) from error
+
+    def explained(self, error: Exception, doing: str, key: str | None = None) -> Exception:
+        """The error as people should read it: about the whole storage, or about one object of it."""
+        if isinstance(error, GpucaptError):
+            return error
+        known = refusal_as_a_whole(error, self.url, self.made.endpoint)
+        if known is not None:
+            return known
+        status, code = status_of(error), code_of(error)
+        if status == 0:
+            return error
+        if doing == "read" and key is not None:
+            return BadInput(f"{key}: cannot be read: {_why_unreadable(status, code)}")
+        if status == 403:
+            return StorageUnavailable(f"{self.url}: access is denied; ask for the right to {doing} there")
+        return StorageUnavailable(f"{self.url}: the storage refuses to {doing}: {reason_of(error)}")
+
+
+def _why_unreadable(status: int, code: str) -> str:
+    if status == 404:
+        return "there is no such object"
+    if status in (412, 416):
+        return "it changed since it was listed"
+    if code == "InvalidObjectState":
+        return "it is archived; restore it first"
+    if status == 403:
+        return "access is denied"
+    return f"the storage refuses ({code or status})"
+
+
+def _etag(head: dict[str, Any]) -> str:
+    return str(head.get("ETag", "")).removeprefix("W/").strip('"')
+
+
+def _entry(key: str, item: dict[str, Any]) -> Entry:
+    return Entry(key, item["Size"], _etag(item), item["LastModified"].timestamp())
+
+
+def _entry_of_head(key: str, head: dict[str, Any]) -> Entry:
+    return Entry(key, head["ContentLength"], _etag(head), head["LastModified"].timestamp())
+
+
+def _content_type(key: str) -> dict[str, str]:
+    """So that a browser shows a report that is opened from the bucket."""
+    suffix = PurePosixPath(key).suffix.lower()
+    kind = _TYPES.get(suffix) or mimetypes.guess_type(f"x{suffix}")[0] or "application/octet-stream"
+    is_text = kind.startswith("text/") or suffix in (".jsonl", ".json", ".srt")
+    return {"ContentType": f"{kind}; charset=utf-8" if is_text else kind}

@@ -1,0 +1,50 @@
+"""Settings for operators that no result depends on; each is read from ``GPUCAPT_<NAME>`` alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ByteSize, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model.errors import GpucaptError
+
+
+class Tuning(BaseSettings):
+    """How to deal with storage and machine. Times are seconds, sizes are bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="GPUCAPT_", env_ignore_empty=True, extra="ignore")
+
+    s3_deadline: float = Field(default=300.0, gt=0)
+    """How long a request that fails for a passing reason is tried again."""
+    s3_first_deadline: float = Field(default=10.0, gt=0)
+    """The same before the endpoint has answered at all: then its address is wrong, as a rule."""
+    s3_connect_timeout: float = Field(default=10.0, gt=0)
+    s3_read_timeout: float = Field(default=60.0, gt=0)
+    """How long to wait for the next byte of an answer."""
+    s3_connections: int = Field(default=64, ge=1)
+    """Connections that are kept open."""
+    s3_transfers: int = Field(default=8, ge=1)
+    """Pieces of one file that are on their way at the same time."""
+    s3_piece_size: int = Field(default=8 << 20, ge=64 << 10)
+    """How much of a large object one request fetches."""
+    s3_part_size: int = Field(default=16 << 20, ge=5 << 20)
+    """Files larger than this are uploaded in parts of this size."""
+    s3_verify: bool = True
+    """Compare what is read with the object's checksum; for stores whose ETags look like MD5 but are not."""
+    spool: Path | None = None
+    """Where films of remote storage are kept while they are read; None is the folder for temporary files."""
+    spool_size: ByteSize = Field(default=ByteSize(20 * 10**9), gt=0)
+    """How much of them is kept at most by one worker (and never more than half of what the disk has free)."""
+    lease: float = Field(default=60.0, ge=1)
+    """For how long a source stays with a worker that is not heard of."""
+
+
+def tuning() -> Tuning:
+    """The settings as the environment has them now. Raises GpucaptError for what makes no sense."""
+    try:
+        return Tuning()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = "GPUCAPT_" + "_".join(map(str, wrong["loc"])).upper()
+        raise GpucaptError(f"{name} is {wrong['input']!r}: {wrong['msg'].lower()}") from error

@@ -25,6 +25,9 @@ done is not done twice.
   its schedule; without, it runs when triggered, and the form asks for them.
 - `GPUCAPT_SCHEDULE`: a cron expression or preset such as `@hourly`; `none` to run only when triggered.
   Default: every ten minutes.
+- `GPUCAPT_QUEUE_URL`: an SQS queue that the bucket tells of new objects. A message wakes the DAG within
+  seconds; what it says is not read. The schedule stays, as the safety net. The triggerer needs the AWS
+  variables, or `GPUCAPT_AWS_CONN_ID`, the name of an Airflow connection.
 - `GPUCAPT_EVERY`, `GPUCAPT_MAX_FRAMES`, `GPUCAPT_BEAM_SIZE`, `GPUCAPT_MODEL`, `GPUCAPT_STORY`: what the
   trigger form is filled with. Any other option of `gpucapt ingest` can be set the same way.
 - `GPUCAPT_RUNNER`: where the command lines run. `local` (the default) is a process beside the scheduler.
@@ -45,11 +48,13 @@ from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Context, Param, TriggerRule, task
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 
+import arrivals
 from runners import runner
 
-PLACE = r"^(s3://[^/]|file:///|/)"
+PLACE = r"^(s3://[A-Za-z0-9][A-Za-z0-9._-]*(/|$)|file:///|/)"
 STORIES = ["outline", "none"]
 
 
@@ -108,7 +113,7 @@ def form() -> dict[str, Param]:
             setting("MODEL"),
             type=["null", "string"],
             title="Model",
-            description_md="A checkpoint's folder. Empty: the bundled model.",
+            description_md="A checkpoint: a folder or `s3://bucket/prefix`. Empty: the bundled model.",
         ),
         "story": Param(
             setting("STORY") or STORIES[0],
@@ -128,6 +133,8 @@ def plan_arguments(context: Context, jinja_env: object) -> list[str]:
         for name in ("every", "max_frames", "beam_size", "model", "story")
         if params[name] not in (None, "")
     ]
+    # What woke this run may have arrived a second ago, and nothing may come to wake another one.
+    options += ["--wait", f"--most-shards={conf.getint('core', 'max_map_length', fallback=1024)}"]
     return ["ingest", "plan", *options, "--", params["incoming"], params["destination"]]
 
 
@@ -147,12 +154,19 @@ def parsed(plan: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
     raise AirflowFailException(f"the last line of `gpucapt ingest plan` is not a plan: {str(plan)[:200]!r}")
 
 
-def schedule() -> str | None:
-    """On a schedule only where it is known what to do then."""
+def schedule() -> arrivals.Schedule:
+    """On a schedule, or by event, only where it is known what to do then."""
+    queue_url = setting("QUEUE_URL")
     if not (setting("INCOMING") and setting("DESTINATION")):
+        if queue_url:
+            raise ValueError(
+                "GPUCAPT_QUEUE_URL only wakes the DAG; GPUCAPT_INCOMING and GPUCAPT_DESTINATION "
+                "must say what it shall do then"
+            )
         return None
     chosen = setting("SCHEDULE") or "*/10 * * * *"
-    return None if chosen.lower() == "none" else chosen
+    clock = None if chosen.lower() == "none" else chosen
+    return arrivals.schedule(clock, queue_url, setting("AWS_CONN_ID"))
 
 
 with DAG(

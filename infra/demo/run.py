@@ -23,6 +23,8 @@ from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DAG = "caption_frames"
+OTHER_FOLDERS = ("GPUCAPT_INCOMING", "GPUCAPT_DESTINATION", "GPUCAPT_QUEUE_URL")
+"""Settings of a drop folder that is not the demo's."""
 
 
 class Failed(Exception):
@@ -148,7 +150,7 @@ class Demo:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("AIRFLOW", "_AIRFLOW", "GPUCAPT_INCOMING", "GPUCAPT_DESTINATION"))
+            if not name.startswith(("AIRFLOW", "_AIRFLOW", *OTHER_FOLDERS))
         }
         return {
             **kept,

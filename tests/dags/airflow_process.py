@@ -5,7 +5,9 @@ Airflow configures logging and its database for the process that imports it, so 
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import importlib
 import json
 import os
 import sys
@@ -46,6 +48,22 @@ def described(bag: Any) -> dict[str, Any]:
     return {"dags": json.loads(json.dumps(found, default=str))}
 
 
+def fire(request: dict[str, Any]) -> dict[str, Any]:
+    """Run a trigger, as the triggerer does, until it has fired so often: it is made anew after each event."""
+    from airflow.serialization.serialized_objects import BaseSerialization
+
+    os.environ.update(request["env"])
+    module, _, name = request["trigger"].rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    kwargs = {name: BaseSerialization.deserialize(value) for name, value in request["kwargs"].items()}
+
+    async def run() -> list[Any]:
+        async with asyncio.timeout(60):
+            return [(await anext(kind(**kwargs).run())).payload for _ in range(request["events"])]
+
+    return {"events": asyncio.run(run())}
+
+
 def refusals(request: dict[str, Any]) -> dict[str, Any]:
     """Why each of these configurations is refused; None for one that is not."""
     from airflow.dag_processing.dagbag import BundleDagBag
@@ -71,7 +89,8 @@ def main() -> None:
             request = json.loads(line)
             before = dict(os.environ)
             try:
-                found = refusals(request) if "validate" in request else answer(request)
+                kinds = {"validate": refusals, "trigger": fire}
+                found = next((kinds[name] for name in kinds if name in request), answer)(request)
             except BaseException as error:
                 traceback.print_exc()
                 found = {"error": f"{type(error).__name__}: {error}"}

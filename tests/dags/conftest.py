@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -59,6 +60,15 @@ class Airflow:
         assert set(found) == set(confs), f"{found}\n{log}"
         return found
 
+    def fire(
+        self, trigger: str, kwargs: dict[str, Any], events: int, *, env: dict[str, str]
+    ) -> list[dict[str, Any]]:
+        """Run a trigger until it has fired so often; the payloads of its events."""
+        found, log = self._ask({"trigger": trigger, "kwargs": kwargs, "events": events, "env": env})
+        assert "events" in found, f"{found}\n{log}"
+        fired: list[dict[str, Any]] = found["events"]
+        return fired
+
     def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], str]:
         print(json.dumps(request), file=self.requests, flush=True)
         found = json.loads(self.answers.readline() or '{"error": "Airflow\'s process died"}')
@@ -100,17 +110,29 @@ def migrate(env: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """An Airflow with an empty database."""
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of an Airflow with an empty database."""
     home = tmp_path_factory.mktemp("airflow")
-    env = airflow_environment(home)
-    migrate(env)
-    log = home / "runs.log"
+    migrate(airflow_environment(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def airflow(airflow_home: Path) -> Iterator[Airflow]:
+    """An Airflow that parses and runs DAGs."""
+    with airflow_process(airflow_home, "runs") as airflow:
+        yield airflow
+
+
+@contextmanager
+def airflow_process(home: Path, name: str) -> Iterator[Airflow]:
+    """A process that has Airflow loaded."""
+    log = home / f"{name}.log"
     ours, theirs = os.pipe()
     with log.open("w") as out, os.fdopen(ours, encoding="utf-8") as answers:
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("airflow_process.py")), str(theirs)],
-            env=env,
+            env=airflow_environment(home),
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -138,6 +138,8 @@ def test_parameters_become_options_whatever_they_contain(
         "--beam-size=1",
         "--model=--a model",
         "--story=none",
+        "--wait",
+        "--most-shards=1024",
         "--",
         odd,
         "/out",
@@ -149,7 +151,14 @@ def test_the_environment_fills_the_form(
 ) -> None:
     env = {"GPUCAPT_EVERY": "2.5", "GPUCAPT_BEAM_SIZE": "3", "GPUCAPT_MODEL": "/models/a"}
     run({"shards": []}, env=env)
-    assert calls()[0][2:-3] == ["--every=2.5", "--beam-size=3", "--model=/models/a", "--story=outline"]
+    assert calls()[0][2:6] == ["--every=2.5", "--beam-size=3", "--model=/models/a", "--story=outline"]
+
+
+def test_there_are_never_more_shards_than_this_airflow_maps(
+    run: Callable[..., DagRun], calls: Callable[[], list[list[str]]]
+) -> None:
+    run({"shards": []}, env={"AIRFLOW__CORE__MAX_MAP_LENGTH": "100"})
+    assert "--most-shards=100" in calls()[0]
 
 
 def test_frames_by_rate_or_scene_are_not_mixed_with_a_time(

@@ -8,11 +8,30 @@ import pytest
 
 from tests.dags.conftest import Airflow
 
-WORKERS_ONLY = {"boto3", "cv2", "h5py", "lightning", "matplotlib", "model", "pipeline", "sklearn", "torch"}
+WORKERS_ONLY = {
+    "aiobotocore",
+    "boto3",
+    "botocore",
+    "cv2",
+    "h5py",
+    "lightning",
+    "matplotlib",
+    "model",
+    "pipeline",
+    "sklearn",
+    "torch",
+}
+
+WITH_A_QUEUE = {
+    "GPUCAPT_INCOMING": "s3://videos/incoming",
+    "GPUCAPT_DESTINATION": "s3://videos/captions",
+    "GPUCAPT_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/gpucapt",
+}
 
 
-def test_every_dag_parses_without_what_only_workers_have(airflow: Airflow) -> None:
-    found = airflow.parse()
+@pytest.mark.parametrize("settings", [{}, WITH_A_QUEUE], ids=["as it comes", "with a queue"])
+def test_every_dag_parses_without_what_only_workers_have(airflow: Airflow, settings: dict[str, str]) -> None:
+    found = airflow.parse(**settings)
     assert found["errors"] == []
     assert "caption_frames" in found["dags"]
     assert WORKERS_ONLY & set(found["modules"]) == set()
@@ -86,6 +105,10 @@ def test_the_form_refuses_what_cannot_work(airflow: Airflow) -> None:
         "an empty folder": {**good, "incoming": ""},
         "a relative folder": {**good, "incoming": "in"},
         "another protocol": {**good, "destination": "http://server/out"},
+        "no bucket": {**good, "incoming": "s3:///in"},
+        "half a URL": {**good, "incoming": "s3:/videos/in"},
+        "an ARN": {**good, "incoming": "arn:aws:s3:::videos"},
+        "a template for a bucket": {**good, "destination": "s3://{{ bucket }}/out"},
         "every zero seconds": {**good, "every": 0},
         "every so often": {**good, "every": "often"},
         "half a frame": {**good, "max_frames": 0.5},
@@ -97,6 +120,10 @@ def test_the_form_refuses_what_cannot_work(airflow: Airflow) -> None:
     fine: dict[str, dict[str, Any]] = {
         "only folders": good,
         "a file URL": {**good, "incoming": "file:///in"},
+        "a whole bucket": {**good, "incoming": "s3://videos"},
+        "a bucket with dots": {**good, "incoming": "s3://videos.example.org/in/"},
+        "an odd prefix": {**good, "incoming": "s3://videos/Größe & 50%/🎬"},
+        "a model in a bucket": {**good, "model": "s3://models/champion"},
         "everything": {**good, "every": 0.5, "max_frames": 5, "beam_size": 1, "model": "/m", "story": "none"},
         "emptied fields": {**good, "every": None, "max_frames": None, "model": None},
         "an emptied text": {**good, "model": ""},

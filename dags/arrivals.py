@@ -1,0 +1,81 @@
+"""What wakes a DAG: a clock, and a queue that is told when something arrives in a bucket.
+
+A message only wakes: nobody reads what it says, so it does not matter who sent it, or whether it came twice,
+late or garbled. What there is to do is what the woken run finds. The clock is the safety net: a message is
+taken off the queue before Airflow has noted it, and one that comes while the DAG is paused is gone.
+
+Many messages make few runs. One event stands for up to a hundred of them, and while a run is queued or works,
+Airflow keeps a single mark for all that come: with ``max_active_runs=1`` they make one more run when it ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+Schedule = str | list[Asset] | AssetOrTimeSchedule | None
+
+ASSET = "gpucapt_incoming"
+SECONDS_BETWEEN_LOOKS = 10
+MESSAGES_AT_ONCE = 10
+"""More than this SQS does not hand out."""
+RECEPTIONS_A_LOOK = 10
+
+_AWS = re.compile(r"https://(?:[\w-]+\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com")
+
+
+def schedule(clock: str | None, queue_url: str | None, connection: str | None) -> Schedule:
+    """When to run. ``clock`` is a cron expression or a preset; ``queue_url`` that of an SQS queue.
+
+    ``connection`` is the Airflow connection to use; without one boto finds the credentials as everywhere.
+    Raises ValueError for what cannot be watched.
+    """
+    if queue_url is None:
+        return clock
+    if not queue_url.startswith(("https://", "http://")):
+        raise ValueError(
+            f"GPUCAPT_QUEUE_URL is {queue_url!r}; "
+            "it must be the queue's URL, as `aws sqs get-queue-url` tells it"
+        )
+    watcher = AssetWatcher(name="gpucapt_queue", trigger=Queue(queue_url, connection))
+    arrivals = Asset(ASSET, watchers=[watcher])
+    if clock is None:
+        return [arrivals]
+    if clock in ("@once", "@continuous"):
+        raise ValueError(f"GPUCAPT_SCHEDULE is {clock!r}; with a queue it must be a cron expression or none")
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(clock, timezone="UTC"), assets=[arrivals])
+
+
+class Queue(BaseEventTrigger):
+    """Describes the trigger that watches the queue, for the triggerer to make.
+
+    Airflow's SqsSensorTrigger itself would bring boto3 into every parse of the DAG.
+    """
+
+    def __init__(self, url: str, connection: str | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.url = url
+        self.connection = connection
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The real trigger's class and its arguments."""
+        aws = _AWS.match(self.url)
+        return "airflow.providers.amazon.aws.triggers.sqs.SqsSensorTrigger", {
+            "sqs_queue": self.url,
+            "aws_conn_id": self.connection,
+            # boto does not take it from the URL. Elsewhere than at AWS it is as the environment says.
+            "region_name": aws["region"] if aws else None,
+            "max_messages": MESSAGES_AT_ONCE,
+            "num_batches": RECEPTIONS_A_LOOK,
+            # A look ends only when the last reception does: each would wait though the first had messages.
+            "wait_time_seconds": 0,
+            "waiter_delay": SECONDS_BETWEEN_LOOKS,
+        }
+
+    def run(self) -> AsyncIterator[TriggerEvent]:
+        """Never called: the triggerer makes what ``serialize`` names."""
+        raise NotImplementedError

@@ -22,6 +22,7 @@ from pipeline.batching import Batcher, Slot, Words, fill
 from pipeline.channels import Channel, Stopped
 from pipeline.claims import ClaimLost, Claims
 from pipeline.errors import BadInput
+from pipeline.fetching import Fetcher
 from pipeline.intake import InFlight, Intake, Message
 from pipeline.interruption import Interrupted
 from pipeline.loading import LazyModel
@@ -31,6 +32,7 @@ from pipeline.progress import Progress
 from pipeline.publishing import discard, publish, sweep
 from pipeline.reading import Chunk, End, Failed, Work
 from pipeline.stills import saved_rows
+from pipeline.tuning import tuning
 from pipeline.writing import Writer
 
 if TYPE_CHECKING:
@@ -72,11 +74,14 @@ class Job:
         Raises GpucaptError when the run as a whole cannot go on, Interrupted after ``stop``.
         """
         workers = self._order.resources.workers
-        with Claims(self._order.destination) as claims:
+        with (
+            Claims(self._order.destination, lease_s=tuning().lease) as claims,
+            Fetcher(self._order.storage, self._go_on) as fetcher,
+        ):
             decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
             publishers = ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="publish")
             try:
-                self._run_threads(claims, decoders, publishers)
+                self._run_threads(claims, fetcher, decoders, publishers)
             finally:
                 ended_early = self._stop.is_set()
                 decoders.shutdown(wait=not ended_early, cancel_futures=True)
@@ -90,7 +95,11 @@ class Job:
             raise Interrupted(self._signal)
 
     def _run_threads(
-        self, claims: Claims, decoders: ThreadPoolExecutor, publishers: ThreadPoolExecutor
+        self,
+        claims: Claims,
+        fetcher: Fetcher,
+        decoders: ThreadPoolExecutor,
+        publishers: ThreadPoolExecutor,
     ) -> None:
         intake = Intake(
             self._order,
@@ -100,6 +109,7 @@ class Job:
             self._chunks,
             self._stop,
             pool=decoders,
+            fetcher=fetcher,
             tell=self._tell,
             progress=self._progress,
         )
@@ -143,7 +153,7 @@ class Job:
 
     def _read(self, intake: Intake) -> None:
         try:
-            others = range(self._order.resources.readers - 1)
+            others = range(intake.threads - 1)
             readers = [self._start("read", intake.take_listed) for _ in others]
             intake.take_listed()
             for reader in readers:

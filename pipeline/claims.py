@@ -21,7 +21,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from model.errors import GpucaptError
-from pipeline.errors import StorageUnavailable
+from pipeline.errors import BadInput
 from pipeline.fencing import fenced
 from pipeline.processes import Process
 from pipeline.storage import Entry, Storage
@@ -137,21 +137,17 @@ class Claims:
         """Claim a source; None while another worker has it."""
         path = claim_key(key)
         while True:
-            until, content = clock_s() + self.lease_s, self._content()
-            made = self.storage.create(path, content)
+            until = clock_s() + self.lease_s
+            made = self.storage.create(path, self._content())
             if made is None:
                 there = self.storage.stat(path)
                 if there is None:  # released since
                     continue
                 # Looked at before reading: if what is read is newer than this etag, replacing fails.
-                found = self._read(path)
-                if found == content:  # the answer to the first try of this request got lost
-                    made = there
-                elif found is None or not self._is_free(there, found):
+                if not self._is_free(there):
                     return None
-                else:
-                    until = clock_s() + self.lease_s
-                    made = self.replace(there)
+                until = clock_s() + self.lease_s
+                made = self.replace(there)
                 if made is None:
                     return None
             claim = Claim(self, key, made, until)
@@ -162,13 +158,7 @@ class Claims:
 
     def replace(self, there: Entry) -> Entry | None:
         """Write a claim anew while it is as it was; None when it has changed."""
-        content = self._content()
-        made = self.storage.replace(there.key, content, there.etag)
-        if made is not None:
-            return made
-        # A request that is repeated because its answer got lost meets its own first try.
-        now = self.storage.stat(there.key)
-        return now if now is not None and self._read(there.key) == content else None
+        return self.storage.replace(there.key, self._content(), there.etag)
 
     def forget(self, claim: Claim) -> None:
         """Renew a claim no longer."""
@@ -184,22 +174,16 @@ class Claims:
         lease = {"worker": self._token, "number": number, "lease_s": self.lease_s, "expires": expires}
         return (json.dumps({**lease, **self._process}) + "\n").encode()
 
-    def _read(self, path: str) -> bytes | None:
+    def _is_free(self, entry: Entry) -> bool:
         try:
-            return self.storage.read(path)
-        except StorageUnavailable:
-            raise
-        except GpucaptError:
-            return None  # released this moment: the next look will tell
-
-    def _is_free(self, entry: Entry, content: bytes) -> bool:
-        try:
-            fields = json.loads(content)
+            fields = json.loads(self.storage.read(entry.key))
             worker, lease_s = fields["worker"], float(fields["lease_s"])
             expires, process = float(fields["expires"]), Process.from_json(fields)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # Not one of ours, or damaged: it has a lease's time all the same.
             worker, lease_s, expires, process = None, self.lease_s, entry.modified + self.lease_s, None
+        except BadInput:
+            return False  # released this moment: the next look will tell
         if worker == self._token:
             with self._lock:  # abandoned by this very worker
                 return all(claim_key(claim.key) != entry.key for claim in self._held)

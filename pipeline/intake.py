@@ -11,7 +11,8 @@ from itertools import islice
 from model.errors import GpucaptError
 from pipeline.channels import Channel, Stopped
 from pipeline.claims import Claim, ClaimLost, Claims
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
 from pipeline.loading import LazyModel
 from pipeline.manifest import read_done
@@ -24,6 +25,7 @@ from pipeline.source_info import SourceInfo
 from pipeline.sources import SetAside, Source, still_entries
 from pipeline.stills import saved_rows
 from pipeline.storage import Entry
+from pipeline.turns import Turns
 
 _log = logging.getLogger("gpucapt")
 
@@ -88,6 +90,7 @@ class Intake:
         stop: threading.Event,
         *,
         pool: Executor,
+        fetcher: Fetcher,
         tell: Callable[[Outcome, Iterable[Input]], None],
         progress: Progress,
     ) -> None:
@@ -97,22 +100,33 @@ class Intake:
         self._in_flight = in_flight
         self._channel = channel
         self._stop = stop
-        self._reader = Reader(order, model, pool)
+        self._fetcher = fetcher
+        self._reader = Reader(order, model, pool, fetcher)
+        is_remote = order.storage.is_remote or order.destination.is_remote
+        self._turns = Turns(order.resources.readers, is_remote=is_remote, go_on=self._go_on)
         self._tell = tell
         self._progress = progress
         self._sources = iter(order.sources)
+        self._listed = 0
         self._lock = threading.Lock()
+
+    @property
+    def threads(self) -> int:
+        """In how many threads ``take_listed`` should run."""
+        return self._turns.threads
 
     def take_listed(self) -> None:
         """Go through the listing; several threads may, each takes the next source."""
         while not self._stop.is_set():
             with self._lock:
                 source = next(self._sources, None)
+                self._listed += source is not None
+                number = self._listed
             if source is None:
                 return
             if isinstance(source, SetAside):
                 self._tell(Outcome(source.key, "set aside", reason=source.reason), ())
-            elif not self._take(source):
+            elif not self._take(source, number):
                 self._in_flight.is_elsewhere(source)
 
     def take_the_rest(self) -> None:
@@ -133,30 +147,64 @@ class Intake:
             if not any(taken):
                 self._stop.wait(_LOOK_S if sources else _LOOK_S / 10)
 
-    def _take(self, source: Source) -> bool:
-        """Read a source unless it is done; False when another worker has it."""
+    def _take(self, source: Source, number: int | None = None) -> bool:
+        """Read a source unless it is done; False when another worker has it.
+
+        ``number`` counts the sources in the order of the listing, where it is new from there.
+        """
         try:
             snapshot = Snapshot(self._entries(source))
+        except StorageUnavailable:
+            raise
         except GpucaptError as error:
             self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
             return True
-        work: Work | None = None
         try:
             fingerprint = snapshot.fingerprint(source.kind, self._order.settings, self._model.version)
-            if self._tell_if_done(source, fingerprint, snapshot):
-                return True
-            claim = self._claims.take(source.key)
-            if claim is None:
-                return False
-            work = self._begin(source, fingerprint, claim, snapshot)
+            done = self._tell_if_done(source, fingerprint, snapshot)
+            found = done or self._read_in_turn(source, fingerprint, snapshot, number)
         except BadInput as error:  # its key cannot be a name at the destination
             self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
-        finally:
-            if work is None:
-                snapshot.close()
-        if work is not None:
-            self._read(work)
-        return True
+            found = True
+        if not isinstance(found, Work):
+            snapshot.close()
+        return bool(found)
+
+    def _read_in_turn(
+        self, source: Source, fingerprint: str, snapshot: Snapshot, number: int | None
+    ) -> Work | bool:
+        """Claim and read a source; what became of that is what ``_claim`` says."""
+        film = source.entry if source.kind == "video" else None
+        found: Work | bool | None = None
+        with self._turns.room(snapshot.size):
+            if film is not None:
+                self._fetcher.soon(film)
+            # The last source is claimed only when it can be read, so that an idle worker may have it instead.
+            if self._turns.are_taken_ahead and number is not None and number < self._listed:
+                found = self._claim(source, fingerprint, snapshot)
+            if not isinstance(found, bool):
+                self._turns.begin(source.kind)
+        if not isinstance(found, bool):
+            try:
+                found = found or self._claim(source, fingerprint, snapshot)
+                if isinstance(found, Work):
+                    self._read(found)
+            finally:
+                self._turns.end(source.kind)
+        if film is not None and not isinstance(found, Work):
+            self._fetcher.not_after_all(film)
+        return found
+
+    def _claim(self, source: Source, fingerprint: str, snapshot: Snapshot) -> Work | bool:
+        """Begin to work on a source; True when it is done by now, False when another worker has it."""
+        claim = self._claims.take(source.key)
+        if claim is None:
+            return False
+        try:
+            return self._begin(source, fingerprint, claim, snapshot) or True
+        except BadInput:
+            claim.release()
+            raise
 
     def _entries(self, source: Source) -> Iterator[Entry]:
         if source.kind == "video":
@@ -199,11 +247,15 @@ class Intake:
         self._progress.begin(source.key, first)
         return work
 
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
     def _read(self, work: Work) -> None:
         try:
             for chunk in self._reader.read(work):
                 self._channel.put(chunk)
-        except Stopped:
+        except (Stopped, StorageUnavailable):
             raise
         except ClaimLost:
             self._in_flight.abandon(work)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pipeline.channels import Stopped
 from pipeline.claims import Claim, ClaimLost
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
 from pipeline.frames import Frame, read_video
 from pipeline.images import decode_still, thumbnail
@@ -94,10 +96,11 @@ _Item = tuple[Row, "Picture | None"]
 class Reader:
     """Reads one source after the other, or several in as many threads."""
 
-    def __init__(self, order: Order, model: LazyModel, pool: Executor) -> None:
+    def __init__(self, order: Order, model: LazyModel, pool: Executor, fetcher: Fetcher) -> None:
         self._order = order
         self._model = model
         self._pool = pool
+        self._fetcher = fetcher
 
     def read(self, work: Work) -> Iterator[Chunk | End]:
         """The chunks of a source from ``work.first`` on, then its end.
@@ -126,9 +129,9 @@ class Reader:
         yield End(work, total)
 
     def _video(self, work: Work) -> Iterator[_Item]:
-        order = self._order
-        with order.storage.local_path(work.source.path) as path:
-            frames = read_video(path, order.settings.selection, first_position=work.first)
+        assert work.source.entry is not None
+        with self._fetcher.film(work.source.entry) as path:
+            frames = read_video(path, self._order.settings.selection, first_position=work.first)
             yield from in_order(map(self._submit_frame, frames), _FRAMES_AHEAD)
 
     def _submit_frame(self, frame: Frame) -> Future[_Item]:
@@ -139,16 +142,15 @@ class Reader:
 
     def _submitted_stills(self, work: Work) -> Iterator[Future[_Item] | _Item]:
         illustrations = Illustrations()
-        for position, found in enumerate(self._joined(work)):
-            if position < work.first:
-                continue
+        wanted = (found for found in enumerate(self._joined(work)) if found[0] >= work.first)
+        for position, found, fetched in self._fetcher.stills(wanted):
             if isinstance(found, Row):
                 found.position = position
                 illustrations.keep(found)
                 yield found, None
             else:
                 illustrations.new(position)
-                yield self._pool.submit(self._read_still, position, found, self._model.load())
+                yield self._pool.submit(self._read_still, position, found, fetched, self._model.load())
 
     def _joined(self, work: Work) -> Iterator[Entry | Row]:
         order = self._order
@@ -173,10 +175,15 @@ class Reader:
         ]
         return heapq.merge(*earlier, key=name_of)
 
-    def _read_still(self, position: int, entry: Entry, captioner: Captioner) -> _Item:
+    def _read_still(
+        self, position: int, entry: Entry, fetched: Future[bytes] | None, captioner: Captioner
+    ) -> _Item:
         try:
-            image = decode_still(self._order.storage.read(entry.key), entry.name)
+            data = self._fetcher.read(entry) if fetched is None else fetched.result()
+            image = decode_still(data, entry.name)
             return _prepared(Frame(position, entry.name, None, image, entry.etag), captioner)
+        except (StorageUnavailable, CancelledError, Stopped):  # says nothing about the still
+            raise
         except Exception as error:  # whatever a strange file makes a decoder do costs this still alone
             row = Row(position, entry.name, None, "", [], 0.0, entry.etag, error=one_line(error))
             return row, None

@@ -1,0 +1,307 @@
+"""Films on remote storage, fetched into a temporary folder of limited size, the next while one is read.
+
+OpenCV opens files, so a film is fetched whole, by parallel ranges (``Storage.download``). What lies in the
+folder stays below a limit; a film that is larger than that is fetched all the same, alone.
+
+Each process has a folder of its own, beside a lock file that it keeps locked for as long as it lives; so what
+a killed one left behind is told from what another is using, and is swept by the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from pipeline.errors import BadInput, StorageUnavailable, one_line
+from pipeline.storage import Entry, Storage
+from pipeline.tuning import tuning
+
+_PREFIX, _LOCK = "gpucapt-spool-", ".lock"
+_AT_THE_SAME_TIME = 2
+"""Films that are being fetched; each by many requests already."""
+_LOOK_S = 0.1
+
+
+class _GivenUp(Exception):
+    """Nobody wants this film any more."""
+
+
+class _NoRoom(Exception):
+    """The disk is full."""
+
+
+@dataclass(slots=True, eq=False)
+class _Film:
+    """A film that is in the folder, or on its way there."""
+
+    entry: Entry
+    path: Path
+    users: int = 0
+    announced: int = 0
+    """Users that have said that they will come."""
+    dropped: bool = False
+    fetched: Future[None] = field(default_factory=Future)
+
+
+class Spool:
+    """Films as local files. ``folder`` and ``limit_bytes`` are the operator's settings where not given.
+
+    ``go_on`` is called now and then while something is fetched or waited for, and raises to give up.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        limit_bytes: int | None = None,
+        folder: Path | None = None,
+        *,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._storage = storage
+        settings = tuning()
+        self._limit = limit_bytes
+        self._most = int(settings.spool_size)
+        self._parent = folder or settings.spool or Path(tempfile.gettempdir())
+        self._go_on = go_on
+        self._films: dict[tuple[str, str], _Film] = {}
+        self._changed = threading.Condition()
+        self._fetchers = ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="spool")
+        self._own: _OwnFolder | None = None
+        self._count = 0
+        self._closed = False
+
+    def soon(self, entry: Entry) -> None:
+        """Begin to fetch a film that will be wanted, if there is room. Never waits."""
+        with self._changed:
+            film = self._films.get(_identity(entry))
+            if film is None and not self._closed and self._fits(entry):
+                film = self._start(entry)
+            if film is not None:
+                film.announced += 1
+
+    def forget(self, entry: Entry) -> None:
+        """A film that was announced is not wanted after all."""
+        with self._changed:
+            film = self._films.get(_identity(entry))
+            if film is not None:
+                film.announced = max(0, film.announced - 1)
+                if film.users == 0 and film.announced == 0:
+                    self._drop(film)
+
+    @contextmanager
+    def path(self, entry: Entry) -> Iterator[Path]:
+        """The film as a file, as it was listed, for as long as the context lasts.
+
+        Waits until it is there. Raises BadInput when the film is gone, has changed, or is larger than the
+        disk; StorageUnavailable when it cannot be fetched for reasons that are not its own.
+        """
+        film = self._use(entry)
+        try:
+            try:
+                self._wait(film)
+            except _NoRoom:
+                self._leave(film)
+                film = self._use(entry, alone=True)
+                self._wait_alone(film)
+            yield film.path
+        finally:
+            self._leave(film)
+
+    def close(self) -> None:
+        """Give up what is being fetched and remove the folder."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._fetchers.shutdown(wait=False, cancel_futures=True)
+        if self._own is not None:
+            self._own.remove()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _use(self, entry: Entry, *, alone: bool = False) -> _Film:
+        with self._changed:
+            while True:
+                self._check()
+                film = self._films.get(_identity(entry))
+                if film is not None and not alone:
+                    film.announced = max(0, film.announced - 1)
+                    film.users += 1
+                    return film
+                if not self._films or (not alone and self._fits(entry)):
+                    film = self._start(entry)
+                    film.users = 1
+                    return film
+                # What waits for its turn must not keep out what has its turn.
+                idle = next((film for film in reversed(self._films.values()) if film.users == 0), None)
+                if idle is not None:
+                    self._drop(idle)
+                else:
+                    self._changed.wait(_LOOK_S)
+
+    def _leave(self, film: _Film) -> None:
+        with self._changed:
+            film.users -= 1
+            if film.users <= 0 and (film.announced == 0 or _failed(film.fetched)) and not film.dropped:
+                self._drop(film)
+            self._changed.notify_all()
+
+    def _wait(self, film: _Film) -> None:
+        while True:
+            self._check()
+            try:
+                film.fetched.result(_LOOK_S)
+                return
+            except TimeoutError:
+                if film.fetched.done():
+                    raise
+
+    def _wait_alone(self, film: _Film) -> None:
+        try:
+            self._wait(film)
+        except _NoRoom:
+            where, entry = one_line(str(film.path.parent.parent)), film.entry
+            if entry.size > shutil.disk_usage(film.path.parent).total:
+                raise BadInput(
+                    f"{entry.key}: it is larger ({_in_words(entry.size)}) than the disk of {where}, where"
+                    " films are kept meanwhile; set GPUCAPT_SPOOL to a folder on a larger one"
+                ) from None
+            raise StorageUnavailable(
+                f"there is no room in {where} for {entry.key} ({_in_words(entry.size)}); make room, or set"
+                " GPUCAPT_SPOOL to a folder on a larger disk"
+            ) from None
+
+    def _fits(self, entry: Entry) -> bool:
+        taken = sum(film.entry.size for film in self._films.values())
+        return not self._films or taken + entry.size <= self._room()
+
+    def _room(self) -> int:
+        if self._limit is None:
+            # Half of what is free: others use the disk, too.
+            self._limit = min(self._most, shutil.disk_usage(self._folder()).free // 2)
+        return self._limit
+
+    def _folder(self) -> Path:
+        if self._own is None:
+            self._own = _OwnFolder(self._parent)
+        return self._own.path
+
+    def _start(self, entry: Entry) -> _Film:
+        self._count += 1
+        # The extension may matter to whoever opens it; the rest of the name may be too long for a file.
+        extension = Path(entry.name).suffix[:16]
+        film = _Film(entry, self._folder() / f"{self._count}{extension}")
+        self._films[_identity(entry)] = film
+        film.fetched = self._fetchers.submit(self._fetch, film)
+        return film
+
+    def _drop(self, film: _Film) -> None:
+        film.dropped = True
+        if self._films.get(_identity(film.entry)) is film:
+            del self._films[_identity(film.entry)]
+        film.fetched.cancel()
+        film.path.unlink(missing_ok=True)
+        self._changed.notify_all()
+
+    def _fetch(self, film: _Film) -> None:
+        def go_on() -> None:
+            self._check()
+            if film.dropped:
+                raise _GivenUp
+
+        try:
+            go_on()
+            self._storage.download(film.entry, film.path, go_on=go_on)
+            go_on()
+        except BaseException as error:
+            film.path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise _NoRoom from error
+            if isinstance(error, OSError):
+                raise StorageUnavailable(
+                    f"cannot write {film.path}: {error.strerror or error};"
+                    " set GPUCAPT_SPOOL to another folder"
+                ) from error
+            raise
+
+    def _check(self) -> None:
+        self._go_on()
+        if self._closed:
+            raise _GivenUp
+
+
+class _OwnFolder:
+    """A new folder below ``parent``, and a lock that says that its process lives."""
+
+    def __init__(self, parent: Path) -> None:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            _sweep(parent)
+            self._lock, self.path = _locked_folder(parent)
+        except OSError as error:
+            where = one_line(str(parent))
+            raise StorageUnavailable(
+                f"films cannot be kept in {where} meanwhile: {error.strerror}; set GPUCAPT_SPOOL to another"
+            ) from error
+
+    def remove(self) -> None:
+        """Remove the folder, then the lock, so that neither is ever left without the other."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        Path(self._lock.name).unlink(missing_ok=True)
+        self._lock.close()
+
+
+def _locked_folder(parent: Path) -> tuple[IO[bytes], Path]:
+    while True:
+        path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
+        lock = path.with_name(path.name + _LOCK).open("xb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Between the two lines before, somebody who sweeps may have had it.
+        if os.fstat(lock.fileno()).st_nlink:
+            path.mkdir(mode=0o700)
+            return lock, path
+        lock.close()
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes left behind that are gone."""
+    for lock in parent.glob(f"{_PREFIX}*{_LOCK}"):
+        with suppress(OSError), lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.with_name(lock.name.removesuffix(_LOCK)), ignore_errors=True)
+            lock.unlink()
+
+
+def _identity(entry: Entry) -> tuple[str, str]:
+    return entry.key, entry.etag
+
+
+def _failed(fetched: Future[None]) -> bool:
+    return fetched.done() and (fetched.cancelled() or fetched.exception() is not None)
+
+
+def _in_words(size: int) -> str:
+    """A number of bytes as people say it."""
+    amount = float(size)
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.3g} {unit}"

@@ -6,6 +6,10 @@ import shutil
 
 import pytest
 
+from tests.services.s3 import bucket, s3_server
+
+__all__ = ["bucket", "s3_server"]
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test that needs a program or a GPU that this machine does not have."""

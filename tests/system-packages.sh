@@ -9,6 +9,10 @@ wanted=(
   "java -version|default-jre-headless|METEOR"
   "ffmpeg -version|ffmpeg|films that OpenCV cannot write: H.264, rotated, of variable frame rate"
   "aws --version|awscli|object storage, as its users fill it"
+  "ceph --version|ceph-common|object storage: a Ceph cluster of our own, with its S3 gateway"
+  "ceph-mon --version|ceph-mon|object storage"
+  "ceph-osd --version|ceph-osd|object storage"
+  "radosgw --version|radosgw|object storage"
 )
 log=build/apt.log
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Frame", "Selection", "read_video"]
+__all__ = ["Frame", "Known", "Passage", "Selection", "read_video"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +35,56 @@ class Frame:
     """The still's; None for videos."""
 
 
+Known = tuple[int, float]
+"""A frame that was read before: its number and its timestamp in seconds."""
+
+
+@dataclass(slots=True)
+class Passage:
+    """One of ``of`` about equal, successive passages of a video, the ``index``-th from 0.
+
+    Together they hold the frames of the video, each once: those of passage 0, 1, … up to the first one that
+    ran on to the video's end.
+    """
+
+    index: int
+    of: int
+    ran_on: bool = False
+    """Set at the end of reading: whether this passage holds all frames up to the end of the video, since it
+    showed damage, so that where the next passage begins cannot be told for sure."""
+
+    def cut(self, count: int) -> tuple[int, int | None]:
+        """The numbers of the passage's first frame and of the one after its last, in so many frames.
+
+        None stands for the end of the video. Where frames cannot be counted the first passage holds them all.
+        """
+        if count == 0:
+            return (0, None) if self.index == 0 else (0, 0)
+        first, end = (count * number // self.of for number in (self.index, self.index + 1))
+        return first, None if self.index + 1 == self.of else end
+
+
 def read_video(
     path: Path,
     selection: Selection,
     *,
     first_position: int = 0,
-    frame_range: tuple[int, int] | None = None,
+    after: Known | None = None,
+    passage: Passage | None = None,
 ) -> Iterator[Frame]:
-    """The selected frames of a video from `first_position` on, in order.
+    """The selected frames of a video, or of a passage of it, from `first_position` on, in order.
 
     Args:
         path: a local file.
-        first_position: frames before it are passed over, as cheaply as the same choice of frames allows.
-        frame_range: only frames numbered in [first, end); positions still count from the video's start.
+        first_position: frames before it are passed over, as cheaply as the same choice of frames allows. It
+            counts the selected frames of the passage from 0; the positions of the frames count from the
+            video's start.
+        after: the frame before `first_position`, which lets reading begin there, without what comes before.
+        passage: only this part of the video; only for selections that can be split.
 
     Raises:
         BadInput: with the first frame, when not one can be decoded. A damaged film gives what decodes.
     """
     from pipeline.video import read
 
-    return read(path, selection, first_position, frame_range)
+    return read(path, selection, first_position, after, passage)

@@ -1,20 +1,16 @@
-"""Videos through OpenCV's FFmpeg: which frames, at which time, with no more work than that needs.
-
-`grab` decodes a frame and `retrieve` converts it to pixels; only chosen frames are retrieved. Frames are
-numbered as they are decoded, so that the numbers do not depend on what a container's header claims.
-"""
+"""Which frames of a video are chosen, and reading them: all of it, what is left of it, or a passage of it."""
 
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.decoding import frame_rate, grabbed, opened, retrieved
 from pipeline.errors import BadInput
+from pipeline.seeking import Index, index_of, land
 from pipeline.selection import Selection
 
 if TYPE_CHECKING:
@@ -22,13 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.frames import Frame
+    from pipeline.frames import Frame, Known, Passage
 
 ROUNDING_MS = 0.51
 """Containers such as Matroska round times to milliseconds: missing a time by this still counts as 'at' it."""
-
-DAMAGED_IN_A_ROW = 200
-"""`grab` fails at the end and at a damaged packet alike; the film is over after so many failures in a row."""
 
 DUPLICATE_RMS = 4.0
 """Root mean square difference, of 255, below which two frames look the same (noise stays under 1)."""
@@ -36,45 +29,128 @@ DUPLICATE_RMS = 4.0
 SIGNATURE_SIZE = 32  # pixels square
 SCENE_WIDTH = 256  # pixels; scene cuts are looked for in frames made this narrow
 SHORTEST_SCENE_S = 0.6
-DECODER_THREADS = 16  # at most; more buy no speed and hold a frame each
-
-_SAFE_INPUT = (
-    # A file that somebody dropped may be a playlist that names other files or hosts; only films are opened.
-    "protocol_whitelist;file|format_whitelist;"
-    "asf,avi,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,mxf,ogg"
-)
 
 Choose = Callable[[int, float], bool]
 """Whether a frame is selected, given its number and its time in ms; asked for each frame in order."""
 
 
 def read(
-    path: Path, selection: Selection, first_position: int, frame_range: tuple[int, int] | None
+    path: Path, selection: Selection, first_position: int, after: Known | None, passage: Passage | None
 ) -> Iterator[Frame]:
     """As frames.read_video, which see."""
-    first, end = frame_range or (0, None)
-    choose = _chooser(path, selection)
-    is_new = _DuplicateFilter() if selection.skip_duplicates else None
-    position = 0
-    number = -1
-    with _opened(path) as capture:
-        for number, at_ms in _grabbed(capture):
-            if end is not None and number >= end:
+    reading = _Reading(path, selection, first_position, passage)
+    wants_index = passage is not None or (first_position > 0 and after is not None)
+    index = index_of(path) if wants_index and not (selection.scenes or selection.skip_duplicates) else None
+    if passage is not None:
+        reading.first, reading.end = passage.cut(index.count if index else 0)
+        if reading.first == reading.end:
+            return
+    start = reading.seen_by_index(index, after) if index and index.is_exact else None
+    if start is not None and index is not None:
+        with opened(path) as capture:
+            frames = land(capture, index, start.number)
+            if frames is not None:
+                yield from reading.chosen(capture, frames, start, index)
                 return
-            if not choose(number, at_ms):
+    with opened(path) as capture:
+        start = _Start(0, 0, first_position, _chooser(path, selection))
+        yield from reading.chosen(capture, grabbed(capture), start, index)
+
+
+@dataclass(slots=True)
+class _Start:
+    """Where reading begins: a frame's number, how many frames before it are chosen, how many of the rows from
+    there on are known, and what has seen the frames before."""
+
+    number: int
+    position: int
+    known: int
+    choose: Choose
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One reading of a film or of a passage of it."""
+
+    path: Path
+    selection: Selection
+    first_position: int
+    passage: Passage | None
+    first: int = 0
+    end: int | None = None
+
+    def seen_by_index(self, index: Index, after: Known | None) -> _Start | None:
+        """The start, as far in as is sure, with the frames before it chosen by their times alone."""
+        choose = _chooser(self.path, self.selection)
+        position, number = _count(index, choose, 0, self.first), self.first
+        known = self.first_position
+        if after is not None and known and self._is_among(index, after):
+            going_on = after[0] + 1
+            at_least = _count(index, choose, self.first, going_on)
+            if at_least != known:
+                return None
+            position, number, known = position + at_least, going_on, 0
+        return _Start(number, position, known, choose) if number > 0 else None
+
+    def _is_among(self, index: Index, known: Known) -> bool:
+        """Whether a frame is of this passage, and where it was when its row was written."""
+        number, timestamp_s = known
+        if not self.first <= number < (index.count if self.end is None else self.end):
+            return False
+        return _seconds(index.times_ms[number]) == timestamp_s
+
+    def chosen(
+        self,
+        capture: cv2.VideoCapture,
+        frames: Iterator[tuple[int, float]],
+        start: _Start,
+        index: Index | None,
+    ) -> Iterator[Frame]:
+        """The chosen ones of the frames from ``start`` on, without those whose rows are known.
+
+        A passage ends where it should only if every frame so far was where the packets said it would be.
+        Otherwise frames are missing or moved, what comes after cannot be told without them, and so this
+        passage runs on to the end of the film.
+        """
+        is_new = _DuplicateFilter() if self.selection.skip_duplicates else None
+        position, known, number = start.position, start.known, start.number - 1
+        as_told = True
+        for number, at_ms in frames:
+            if self.end is not None and number >= self.end and as_told:
+                self._has_run_on(known > 0)
+                return
+            as_told = as_told and (index is None or not index.is_exact or index.says(number, at_ms))
+            if position == self.selection.max_frames:
+                return
+            if not start.choose(number, at_ms):
                 continue
-            wanted = position >= first_position and number >= first
+            wanted = number >= self.first and known == 0
             if wanted or is_new:
-                image = _retrieved(capture, path, number)
+                image = retrieved(capture, self.path, number)
                 if is_new and not is_new(image):
                     continue
                 if wanted:
                     yield _frame(position, number, at_ms, image)
+            known -= number >= self.first and known > 0
             position += 1
-            if position == selection.max_frames:
+            if position == self.selection.max_frames:
                 return
-    if number < 0:
-        raise BadInput(f"{path.name}: not one frame of this video can be decoded")
+        self._has_run_on(self.end is not None)
+        if number < 0:
+            raise BadInput(f"{self.path.name}: not one frame of this video can be decoded")
+
+    def _has_run_on(self, ran_on: bool) -> None:
+        if self.passage is not None:
+            self.passage.ran_on = ran_on
+
+
+def _count(index: Index, choose: Choose, first: int, end: int) -> int:
+    """Show the frames from ``first`` to before ``end`` to what chooses; how many it chose."""
+    return sum(choose(number, index.times_ms[number]) for number in range(first, min(end, index.count)))
+
+
+def _seconds(at_ms: float) -> float:
+    return round(at_ms / 1000, 6)
 
 
 def _frame(position: int, number: int, at_ms: float, bgr: NDArray[np.uint8]) -> Frame:
@@ -84,7 +160,7 @@ def _frame(position: int, number: int, at_ms: float, bgr: NDArray[np.uint8]) -> 
     from pipeline.frames import Frame
 
     image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return Frame(position, number, round(at_ms / 1000, 6), np.asarray(image, dtype=np.uint8))
+    return Frame(position, number, _seconds(at_ms), np.asarray(image, dtype=np.uint8))
 
 
 def _chooser(path: Path, selection: Selection) -> Choose:
@@ -158,10 +234,10 @@ def scene_middles(path: Path) -> list[int]:
     detector = AdaptiveDetector(min_scene_len=SHORTEST_SCENE_S)
     cuts = [0]
     number = -1
-    with _opened(path) as capture:
-        rate = _frame_rate(capture)
-        for number, _ in _grabbed(capture):
-            image = _retrieved(capture, path, number)
+    with opened(path) as capture:
+        rate = frame_rate(capture)
+        for number, _ in grabbed(capture):
+            image = retrieved(capture, path, number)
             scale = SCENE_WIDTH / image.shape[1]
             if scale < 1:
                 size = (SCENE_WIDTH, max(1, round(image.shape[0] * scale)))
@@ -172,96 +248,3 @@ def scene_middles(path: Path) -> list[int]:
         raise BadInput(f"{path.name}: not one frame of this video can be decoded")
     ends = [*cuts[1:], number + 1]
     return [start + (end - start) // 2 for start, end in zip(cuts, ends, strict=True)]
-
-
-def _grabbed(capture: cv2.VideoCapture) -> Iterator[tuple[int, float]]:
-    """Decode frame after frame: its number, and its time in milliseconds, which always rises."""
-    import cv2
-
-    step_ms = 1000 / _frame_rate(capture)
-    last_ms: float | None = None
-    number = -1
-    failures = 0
-    while failures < DAMAGED_IN_A_ROW:
-        if not capture.grab():
-            failures += 1
-            continue
-        failures = 0
-        number += 1
-        at_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-        if last_ms is not None:
-            # Some streams (AVI, raw H.264) have no time on every frame, and 0 is then what OpenCV says.
-            if at_ms > last_ms:
-                step_ms = at_ms - last_ms
-            else:
-                at_ms = last_ms + step_ms
-        last_ms = at_ms
-        yield number, at_ms
-
-
-def _retrieved(capture: cv2.VideoCapture, path: Path, number: int) -> NDArray[np.uint8]:
-    import numpy as np
-
-    found, image = capture.retrieve()
-    if not found:  # leaving it out would number the frames after it differently in a resumed run
-        raise BadInput(f"{path.name}: frame {number} decodes to no kind of picture that is known")
-    return np.asarray(image, dtype=np.uint8)
-
-
-def _frame_rate(capture: cv2.VideoCapture) -> float:
-    import cv2
-
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    return rate if math.isfinite(rate) and 0.01 <= rate <= 1000 else 25.0
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    _require_content(path)
-    _keep_opencv_quiet()
-    import cv2
-
-    with _utf8_name(path) as name:
-        threads = max(1, min(DECODER_THREADS, cv2.getNumberOfCPUs()))
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
-        try:
-            if not capture.isOpened():
-                raise BadInput(f"{path.name}: no video that can be read; it is damaged or something else")
-            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-            yield capture
-        finally:
-            capture.release()
-
-
-def _require_content(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise BadInput(f"{path.name}: the file is empty")
-    except OSError as error:
-        raise BadInput(f"{path.name}: cannot be read: {error.strerror}") from error
-
-
-def _keep_opencv_quiet() -> None:
-    """What is wrong with a file is said once, by us. Must come before OpenCV opens its first video."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", _SAFE_INPUT)
-    import cv2
-
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-@contextmanager
-def _utf8_name(path: Path) -> Iterator[str]:
-    """A name for the file that OpenCV can be given: it takes no bytes that are not UTF-8."""
-    name = str(path.absolute())
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory(prefix="gpucapt-") as folder:
-            link = Path(folder) / "video"
-            link.symlink_to(name)
-            yield str(link)
-    else:
-        yield name

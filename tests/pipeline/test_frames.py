@@ -147,28 +147,28 @@ def test_selections_that_make_no_sense_are_refused(wrong: dict[str, float]) -> N
 
 def test_a_limit_stops_reading(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grabbed = []
-    original = video._grabbed
+    original = video.grabbed
 
     def spy(capture: cv2.VideoCapture) -> Iterator[tuple[int, float]]:
         for number, at_ms in original(capture):
             grabbed.append(number)
             yield number, at_ms
 
-    monkeypatch.setattr(video, "_grabbed", spy)
+    monkeypatch.setattr(video, "grabbed", spy)
     assert numbers(film, Selection(max_frames=2)) == [0, 10]
     assert grabbed[-1] == 10
 
 
 def test_only_chosen_frames_are_converted_to_pixels(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted = 0
-    original = video._retrieved
+    original = video.retrieved
 
     def spy(capture: cv2.VideoCapture, path: Path, number: int) -> object:
         nonlocal converted
         converted += 1
         return original(capture, path, number)
 
-    monkeypatch.setattr(video, "_retrieved", spy)
+    monkeypatch.setattr(video, "retrieved", spy)
     list(read_video(film, Selection(every=2)))
     assert converted == 3
     list(read_video(film, Selection(every=2), first_position=2))
@@ -260,23 +260,6 @@ def test_a_resumed_run_reads_the_same_frames(
         resumed = list(read_video(path, selection, first_position=first))
         assert len(resumed) == max(0, len(undisturbed) - first)
         assert all(map(same, resumed, undisturbed[first:]))
-
-
-@pytest.mark.parametrize("selection", [ALL, Selection(), Selection(fps=3), Selection(every=0.7)])
-@pytest.mark.parametrize("cuts", [[0, 60], [0, 25, 60], [0, 1, 10, 11, 59, 100]])
-def test_ranges_put_together_are_the_whole(film: Path, selection: Selection, cuts: list[int]) -> None:
-    whole = list(read_video(film, selection))
-    pieces = [
-        frame
-        for first, end in pairwise(cuts)
-        for frame in read_video(film, selection, frame_range=(first, end))
-    ]
-    assert len(pieces) == len(whole)
-    assert all(map(same, pieces, whole))
-
-
-def test_a_range_past_the_end_is_empty_not_bad(film: Path) -> None:
-    assert numbers(film, Selection(), frame_range=(500, 600)) == []
 
 
 # What ffmpeg can make

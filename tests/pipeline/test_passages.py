@@ -1,0 +1,213 @@
+"""Beginning in the middle of a film gives what beginning at its start gives; so do the passages of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import video
+from pipeline.frames import Frame, Passage, Selection, read_video
+from pipeline.seeking import index_of
+from tests.media import ffmpeg, write_video
+
+pytestmark = pytest.mark.needs("ffmpeg")
+
+ALL = Selection(every=None)
+SELECTIONS = [ALL, Selection(every=0.5), Selection(every=0.7), Selection(fps=3), Selection(every=2.5)]
+
+VARIABLE = ["-vf", "select='not(mod(n,7))+not(mod(n,3))+between(n,20,40)'", "-fps_mode", "vfr"]
+X264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p"]
+KINDS: dict[str, list[str]] = {
+    "h264.mp4": [*X264, "-bf", "3", "-g", "12"],
+    "h264.ts": [*X264, "-bf", "2", "-g", "12"],
+    "h264.avi": [*X264, "-bf", "2", "-g", "12"],
+    "open-gop.mkv": [*X264, "-x264-params", "open-gop=1:keyint=12:bframes=3"],
+    "refresh.ts": [*X264, "-x264-params", "intra-refresh=1:keyint=12:bframes=0"],
+    "variable.mp4": [*VARIABLE, *X264, "-bf", "2", "-g", "9"],
+    "variable.webm": [*VARIABLE, "-c:v", "libvpx", "-g", "9"],
+    "one-key.mkv": [*X264, "-g", "1000"],
+    "h265.mp4": ["-c:v", "libx265", "-x265-params", "log-level=error:keyint=12", "-pix_fmt", "yuv420p"],
+    "vp8.webm": ["-c:v", "libvpx", "-g", "10", "-auto-alt-ref", "1", "-lag-in-frames", "10"],
+    "vp9.webm": ["-c:v", "libvpx-vp9", "-g", "10"],
+    "motion.avi": ["-c:v", "mjpeg"],
+    "mpeg4.mp4": ["-c:v", "mpeg4", "-bf", "2", "-g", "10"],
+    "mpeg4.avi": ["-c:v", "mpeg4", "-bf", "2", "-g", "10"],
+    "mpeg2.mpg": ["-c:v", "mpeg2video", "-bf", "2"],
+    "edited.mp4": ["-ss", "1.3", "-c", "copy"],
+    "hurt.mp4": [*X264, "-bf", "2", "-g", "12", "-movflags", "+faststart"],
+    "lossy.ts": [*X264, "-bf", "2", "-g", "12"],
+    "torn.mkv": [*X264, "-g", "12"],
+}
+EXACT = {"h264.mp4", "h264.ts", "variable.mp4", "variable.webm", "h265.mp4", "vp8.webm", "vp9.webm"} | {
+    "motion.avi",
+    "mpeg4.mp4",
+}
+"""Those that are begun in the middle; the others mostly are decoded from the start."""
+
+
+@pytest.fixture(scope="module")
+def film_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A film of 80 small frames at 10 a second, of the kind that is named."""
+    folder = tmp_path_factory.mktemp("films")
+    plain = write_video(folder / "plain.mp4", ("astronaut", "coffee", "rocket", "cat"), size=(64, 48))
+    with_key_frames = ffmpeg(plain, *X264, "-bf", "3", "-g", "12", to=folder / "key-frames.mp4")
+
+    @cache
+    def make(kind: str) -> Path:
+        path = folder / kind
+        if kind == "edited.mp4":  # its packets begin before its first frame
+            return ffmpeg(with_key_frames, *KINDS[kind], to=path)
+        ffmpeg(plain, *KINDS[kind], to=path)
+        data = bytearray(path.read_bytes())
+        if kind in ("hurt.mp4", "lossy.ts"):
+            data[len(data) * 3 // 4 : len(data) * 3 // 4 + 600] = bytes(600)
+        if kind == "torn.mkv":
+            del data[len(data) * 2 // 3 :]
+        path.write_bytes(data)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole_of(film_of: Callable[[str], Path]) -> Callable[[str, Selection], list[Frame]]:
+    """The frames of a film that is read from its start to its end."""
+
+    @cache
+    def read(kind: str, selection: Selection) -> list[Frame]:
+        return list(read_video(film_of(kind), selection))
+
+    return read
+
+
+def same(some: list[Frame], others: list[Frame]) -> bool:
+    def plain(frames: list[Frame]) -> list[tuple[object, ...]]:
+        return [(frame.position, frame.frame, frame.timestamp_s) for frame in frames]
+
+    return plain(some) == plain(others) and all(
+        np.array_equal(one.image, other.image) for one, other in zip(some, others, strict=True)
+    )
+
+
+def joined(path: Path, selection: Selection, of: int) -> list[Frame]:
+    """The frames of all passages, put together."""
+    frames = []
+    for index in range(of):
+        passage = Passage(index, of)
+        frames += list(read_video(path, selection, passage=passage))
+        if passage.ran_on:
+            break
+    return frames
+
+
+@pytest.fixture
+def begun_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each attempt to begin in the middle, whether it succeeded."""
+    attempts: list[bool] = []
+    original = video.land
+
+    def spy(*arguments: object) -> Iterator[tuple[int, float]] | None:
+        frames = original(*arguments)  # type: ignore[arg-type]
+        attempts.append(frames is not None)
+        return frames
+
+    monkeypatch.setattr(video, "land", spy)
+    return attempts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("selection", SELECTIONS[:2], ids=["all", "every"])
+def test_passages_put_together_are_the_film(
+    film_of: Callable[[str], Path],
+    whole_of: Callable[[str, Selection], list[Frame]],
+    kind: str,
+    selection: Selection,
+    begun_in_the_middle: list[bool],
+) -> None:
+    whole = whole_of(kind, selection)
+    assert len(whole) > 5
+    for of in (2, 5):
+        assert same(joined(film_of(kind), selection, of), whole)
+    if kind in EXACT:
+        assert begun_in_the_middle.count(True) >= 4, "decoded from the start, all of it"
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    kind=st.sampled_from(
+        ["h264.mp4", "variable.mp4", "variable.webm", "h265.mp4", "h264.avi", "one-key.mkv"]
+    ),
+    selection=st.sampled_from(SELECTIONS),
+    of=st.integers(1, 90),
+    which=st.integers(0, 88),
+)
+def test_any_two_passages_that_meet_lose_and_repeat_nothing(
+    film_of: Callable[[str], Path],
+    whole_of: Callable[[str, Selection], list[Frame]],
+    kind: str,
+    selection: Selection,
+    of: int,
+    which: int,
+) -> None:
+    path, whole = film_of(kind), whole_of(kind, selection)
+    count = index_of(path).count
+    two = [Passage(which % of, of), Passage(which % of + 1, of)][: 2 if which % of + 1 < of else 1]
+    first, end = two[0].cut(count)[0], two[-1].cut(count)[1]
+    wanted = [frame for frame in whole if first <= int(frame.frame) < (count if end is None else end)]
+    found = [frame for passage in two for frame in read_video(path, selection, passage=passage)]
+    assert same(found, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_known_need_not_be_decoded_again(
+    film_of: Callable[[str], Path],
+    whole_of: Callable[[str, Selection], list[Frame]],
+    kind: str,
+    begun_in_the_middle: list[bool],
+) -> None:
+    for selection in (ALL, Selection(every=0.5)):
+        whole = whole_of(kind, selection)
+        for first in (1, len(whole) // 2, len(whole) - 1, len(whole)):
+            last = whole[first - 1]
+            known = (int(last.frame), float(last.timestamp_s or 0))
+            rest = read_video(film_of(kind), selection, first_position=first, after=known)
+            assert same(list(rest), whole[first:])
+    assert True in begun_in_the_middle or kind not in EXACT
+
+
+def test_the_rest_of_a_passage_ends_where_the_passage_does(
+    film_of: Callable[[str], Path], whole_of: Callable[[str, Selection], list[Frame]]
+) -> None:
+    for kind in ("h264.mp4", "h264.avi"):
+        whole = list(read_video(film_of(kind), ALL, passage=Passage(1, 3)))
+        last = whole[9]
+        known = (int(last.frame), float(last.timestamp_s or 0))
+        rest = list(read_video(film_of(kind), ALL, first_position=10, after=known, passage=Passage(1, 3)))
+        assert same(rest, whole[10:])
+
+
+def test_what_is_known_of_another_film_is_not_believed(
+    film_of: Callable[[str], Path], whole_of: Callable[[str, Selection], list[Frame]]
+) -> None:
+    rest = list(read_video(film_of("h264.mp4"), ALL, first_position=30, after=(31, 3.1)))
+    assert same(rest, whole_of("h264.mp4", ALL)[30:])
+
+
+def test_a_passage_with_damage_runs_on_to_the_end(film_of: Callable[[str], Path]) -> None:
+    ran_on = []
+    for index in range(4):
+        passage = Passage(index, 4)
+        list(read_video(film_of("hurt.mp4"), ALL, passage=passage))
+        ran_on.append(passage.ran_on)
+    assert True in ran_on
+
+
+def test_more_passages_than_frames(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "film.webm", ("cat",), frames_each=3)
+    assert same(joined(path, ALL, 10), list(read_video(path, ALL)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,7 +58,10 @@ class Planning:
         folders overlap that must not.
         """
         incoming, destination = open_storage(self.incoming), open_storage(self.destination)
-        if not incoming.exists():
+        if incoming.is_remote:
+            # Of a folder that was emptied nothing is left in a bucket.
+            incoming.check_place()
+        elif not incoming.exists():
             raise GpucaptError(
                 f"INCOMING {self.incoming} does not exist; make it, or name the folder that is meant"
             )
@@ -75,7 +77,7 @@ class Planning:
         destination.check_place()
         if self.wait:
             wait_for_arrivals(incoming, self.settle_s)
-        plan = Plan(incoming.url, archive, failed, time.time(), self.settle_s, 0, self.settings)
+        plan = Plan(incoming.url, archive, failed, incoming.now(), self.settle_s, 0, self.settings)
         folder = RunFolder(destination, new_run_id())
         with tempfile.TemporaryFile("w+", encoding="ascii") as found, Recorder() as refused:
             total, movable = _find(incoming, name or "incoming", plan, found, refused)

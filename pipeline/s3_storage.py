@@ -33,6 +33,7 @@ from pipeline.s3_errors import (
     refusal_as_a_whole,
     status_of,
 )
+from pipeline.s3_listings import in_order, page_of
 from pipeline.s3_moves import move_object
 from pipeline.s3_names import Place, fits_xml, is_key
 from pipeline.s3_transfers import fetch, send
@@ -67,13 +68,11 @@ class S3Storage(Storage):
     # Listings
 
     def exists(self) -> bool:
-        if not self.place.prefix:
-            self._page(self.place.prefix, 1, {})
-            return True
-        return bool(self._page(self.place.prefix, 1, {}).get("Contents"))
+        first = self._page(self.place.prefix, 1)
+        return not self.place.prefix or bool(first.get("Contents"))
 
     def check_place(self) -> None:
-        self._page(self.place.prefix, 1, {})
+        self._page(self.place.prefix, 1)
 
     def list(
         self, prefix: str = "", *, after: str = "", unreadable: Unreadable | None = None
@@ -92,42 +91,18 @@ class S3Storage(Storage):
             if is_key(key):
                 yield _entry(key, item)
 
-    def _listed(self, prefix: str, arguments: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What a listing shows, page by page, in order. Raises GpucaptError for stores that do not sort."""
-        seen, last = "", None
-        while True:
-            page = self._page(prefix, _PAGE, arguments)
-            items = page.get("Contents", [])
-            for item in items:
-                if last is not None and item["Key"] <= last:
-                    raise GpucaptError(f"{self.url}: this storage does not list its objects in order")
-                last = item["Key"]
-                yield last.removeprefix(self.place.prefix), item
-            if not page.get("IsTruncated"):
-                return
-            shown = [*items[-1:], *page.get("CommonPrefixes", [])[-1:]]
-            furthest = max((one.get("Key") or one["Prefix"] for one in shown), default="")
-            if furthest <= seen or not page.get("NextContinuationToken"):
-                raise StorageUnavailable(f"{self.url}: the listing stays at {furthest!r}")
-            seen = furthest
-            arguments = {**arguments, "ContinuationToken": page["NextContinuationToken"]}
-            arguments.pop("StartAfter", None)
+    def _listed(self, prefix: str, arguments: dict[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every key under the root, whatever it is, with what the listing says about it."""
 
-    def _page(self, prefix: str, most: int, arguments: dict[str, Any]) -> dict[str, Any]:
-        tries = 0
+        def next_page(on: dict[str, str]) -> dict[str, Any]:
+            return self._page(prefix, _PAGE, **{**arguments, **on})
 
-        def ask() -> dict[str, Any]:
-            nonlocal tries
-            # A page that ends with a control character is no XML on some stores: another try ends elsewhere.
-            count = most if most <= 1 else most - 7 * min(tries, 100)
-            tries += 1
-            answer: dict[str, Any] = self.made.client.list_objects_v2(
-                Bucket=self.place.bucket, Prefix=prefix, MaxKeys=count, **arguments
-            )
-            return answer
+        for item in in_order(next_page, self.url):
+            yield item["Key"].removeprefix(self.place.prefix), item
 
+    def _page(self, prefix: str, most: int, **more: str) -> dict[str, Any]:
         try:
-            return self.made.persist(ask, self.url)
+            return page_of(self.made, self.place.bucket, prefix, most, **more)
         except Exception as error:
             raise self.explained(error, "list") from error
 
@@ -151,7 +126,7 @@ class S3Storage(Storage):
                 return None
             if status_of(error) in (400, 403) and not code_of(error):
                 # Answers to HEAD have no room for a reason. A listing says so if it is us who are refused.
-                self._page(full, 1, {})
+                self._page(full, 1)
                 raise BadInput(f"{key}: cannot be read: access is denied") from error
             raise self.explained(error, "read", key) from error
 

@@ -36,6 +36,7 @@ done is not done twice.
   `airflow pools set gpu 2 GPUs`, then set `GPUCAPT_GPU_POOL=gpu`. Without it they are in the default pool,
   and one shard is captioned at a time.
 - `GPUCAPT_RETRIES`: how often a failed task is tried again, after half a minute, one, two … Default: 2.
+- `GPUCAPT_RETRY_DELAY`: how many seconds the first of them waits. Default: 30.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ with DAG(
     params=form(),
     default_args={
         "retries": number("RETRIES", 2, int),
-        "retry_delay": timedelta(seconds=30),
+        "retry_delay": timedelta(seconds=number("RETRY_DELAY", 30.0) or 0),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=10),
     },

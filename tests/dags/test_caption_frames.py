@@ -112,14 +112,14 @@ def test_a_plan_that_cannot_be_read_says_so(run: Callable[..., DagRun]) -> None:
     assert "the last line of `gpucapt ingest plan` is not a plan" in found.log
 
 
-@pytest.mark.slow
 def test_only_failures_that_may_pass_are_tried_again(
     run: Callable[..., DagRun], calls: Callable[[], list[list[str]]]
 ) -> None:
-    """Exit code 2 is wrong usage, which no retry mends. (A retry waits for half a minute.)"""
-    run({"shards": [], "fail": {"plan": 2}}, env={"GPUCAPT_RETRIES": "1"})
+    """Exit code 2 is wrong usage, which no retry mends."""
+    env = {"GPUCAPT_RETRIES": "1", "GPUCAPT_RETRY_DELAY": "0.1"}
+    run({"shards": [], "fail": {"plan": 2}}, env=env)
     assert len(calls()) == 1
-    run({"shards": [], "fail": {"plan": 1}}, env={"GPUCAPT_RETRIES": "1"})
+    run({"shards": [], "fail": {"plan": 1}}, env=env)
     assert len(calls()) == 1 + 2
 
 

@@ -1,0 +1,125 @@
+"""The DAG with the real gpucapt on a real object store."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dags.conftest import Airflow
+from tests.media import write_photograph, write_video
+from tests.model.tiny import make_tiny_checkpoint
+from tests.services.s3 import S3Server
+
+
+class Bucket:
+    """A bucket that a drop folder lies in."""
+
+    def __init__(self, server: S3Server, name: str, checkpoint: Path) -> None:
+        self.server, self.name = server, name
+        self.conf = {
+            "incoming": f"s3://{name}/incoming",
+            "destination": f"s3://{name}/captions",
+            "model": str(checkpoint),
+        }
+        self.env = {**server.variables(), "GPUCAPT_DEVICE": "cpu", "GPUCAPT_SETTLE": "0"}
+
+    def put(self, path: Path, key: str) -> None:
+        self.server.client.upload_file(str(path), self.name, f"incoming/{key}")
+
+    def keys(self, prefix: str) -> set[str]:
+        """The keys under a prefix, without the name of the run where there is one."""
+        pages = self.server.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=f"{prefix}/"
+        )
+        found = {
+            item["Key"].removeprefix(f"{prefix}/") for page in pages for item in page.get("Contents", [])
+        }
+        return {key.partition("/")[2] for key in found} if prefix in ("archive", "failed") else found
+
+    def read(self, key: str) -> str:
+        body = self.server.client.get_object(Bucket=self.name, Key=f"captions/{key}")["Body"]
+        return str(body.read().decode())
+
+    def rows(self, source: str) -> list[Any]:
+        """The frames of a source that have captions."""
+        return [json.loads(line)["frame"] for line in self.read(f"{source}/captions.jsonl").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A captioner that writes nonsense quickly."""
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def drop(s3_server: S3Server, bucket: str, checkpoint: Path) -> Bucket:
+    return Bucket(s3_server, bucket, checkpoint)
+
+
+def xcoms(airflow: Airflow) -> list[str]:
+    """What the tasks of the latest run have handed on, as it is in Airflow's database."""
+    with closing(sqlite3.connect(airflow.home / "airflow.db")) as database:
+        latest = "(select max(dag_run_id) from xcom)"
+        return [row[0] for row in database.execute(f"select value from xcom where dag_run_id = {latest}")]
+
+
+@pytest.mark.slow
+def test_a_shard_with_bad_inputs_is_a_task_that_succeeded(
+    airflow: Airflow, drop: Bucket, tmp_path: Path
+) -> None:
+    drop.put(write_video(tmp_path / "film.webm", frames_each=10), "film.webm")
+    for number in range(3):
+        drop.put(write_photograph(tmp_path / "cat.jpg", "cat", size=(64, 64)), f"trip/a & {number}.jpg")
+    (tmp_path / "text").write_text("no picture")
+    drop.put(tmp_path / "text", "trip/torn.jpg")
+    drop.put(tmp_path / "text", "torn.mp4")
+
+    found = airflow.run(drop.conf, env=drop.env)
+    assert found.state == "success", found.log
+    assert {state for task, state in found.tasks.items() if task.startswith("caption[")} == {"success"}
+    assert drop.rows("film.webm") == [0, 10, 20]
+    assert drop.rows("trip") == ["a & 0.jpg", "a & 1.jpg", "a & 2.jpg"]
+    assert drop.keys("incoming") == set()
+    assert drop.keys("archive") == {"film.webm", *(f"trip/a & {number}.jpg" for number in range(3))}
+    bad = {"trip/torn.jpg", "torn.mp4"}
+    assert drop.keys("failed") == bad | {f"{key}.error.json" for key in bad}
+
+    shards = f"s3://{drop.name}/captions/.gpucapt/runs/"
+    plan, arguments = (json.loads(value) for value in xcoms(airflow) if "shards" in value)
+    plan = json.loads(plan)
+    assert arguments == [["ingest", "shard", "--", uri] for uri in plan["shards"]]
+    assert all(uri.startswith(shards) for uri in [plan["run"], *plan["shards"]])
+    assert not [value for value in xcoms(airflow) if "film.webm" in value or "torn" in value]
+
+    again = airflow.run(drop.conf, env=drop.env)
+    assert again.state == "success", again.log
+    assert again.tasks["caption"] == "skipped"
+
+
+@pytest.mark.slow
+def test_a_shard_whose_process_is_killed_is_tried_again_alone(
+    airflow: Airflow, drop: Bucket, tmp_path: Path
+) -> None:
+    film = write_video(tmp_path / "film.webm", frames_each=10)
+    for name in ("a", "b", "c"):
+        drop.put(film, f"{name}.webm")
+    command = shlex.join([sys.executable, str(Path(__file__).with_name("killed_once.py")), str(tmp_path)])
+    env = {"GPUCAPT_COMMAND": command, "GPUCAPT_SHARDS": "3", "GPUCAPT_LEASE": "5"}
+    retries = {"GPUCAPT_RETRIES": "1", "GPUCAPT_RETRY_DELAY": "1"}
+
+    found = airflow.run(drop.conf, env={**drop.env, **env, **retries})
+    assert found.state == "success", found.log
+    assert "gpucapt ingest shard was killed by signal 9" in found.log
+    calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    shards = [arguments[-1].rpartition("/")[2] for arguments in calls if arguments[1] == "shard"]
+    assert sorted(shards) == ["00000.jsonl", "00001.jsonl", "00001.jsonl", "00002.jsonl"]
+    assert [drop.rows(f"{name}.webm") for name in ("a", "b", "c")] == [[0, 10, 20]] * 3
+    assert drop.keys("archive") == {"a.webm", "b.webm", "c.webm"}
+    assert not [key for key in drop.keys("captions") if "/parts/" in key or "/claims/" in key]

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
+from tests.services.engine import engine
 from tests.services.s3 import bucket, s3_server
 
-__all__ = ["bucket", "s3_server"]
+__all__ = ["bucket", "engine", "s3_server"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

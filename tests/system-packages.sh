@@ -13,6 +13,10 @@ wanted=(
   "ceph-mon --version|ceph-mon|object storage"
   "ceph-osd --version|ceph-osd|object storage"
   "radosgw --version|radosgw|object storage"
+  "podman --version|podman|containers: the images, and tasks that run in them"
+  "conmon --version|conmon|containers"
+  "runc --version|runc|containers"
+  "/usr/lib/podman/netavark --version|netavark|containers"
 )
 log=build/apt.log
 

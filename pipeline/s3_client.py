@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 
 from pipeline.errors import StorageUnavailable
 from pipeline.fencing import before_change
-from pipeline.s3_errors import is_passing, reason_of, refusal_as_a_whole
+from pipeline.s3_errors import WrongContent, is_passing, reason_of, refusal_as_a_whole
 from pipeline.storage import nothing
 from pipeline.tuning import Tuning, tuning
 
 T = TypeVar("T")
 
 _LONGEST_PAUSE_S = 20.0
+_TRIES_IF_WRONG = 3
 _STEP_S = 0.5
 """How long a pause lasts before it asks whether to go on."""
 
@@ -55,6 +56,7 @@ class Connection:
         is called before each try and during pauses, and raises to give up.
         """
         failing_since: float | None = None
+        wrong = 0
         pause = 0.1
         while True:
             go_on()
@@ -69,7 +71,8 @@ class Connection:
                 failing_since = now if failing_since is None else failing_since
                 pause = min(_LONGEST_PAUSE_S, 2 * pause)
                 limit = self.tuning.s3_deadline if self.has_answered else self.tuning.s3_first_deadline
-                if now + pause - failing_since > limit:
+                wrong += isinstance(error, WrongContent)
+                if now + pause - failing_since > limit or wrong == _TRIES_IF_WRONG:
                     raise self.given_up(error, what) from error
                 _sleep(pause * random.uniform(0.5, 1.0), go_on)
             else:
@@ -82,6 +85,11 @@ class Connection:
             return StorageUnavailable(
                 f"{what}: {self.endpoint} cannot be reached ({reason_of(error)});"
                 " check AWS_ENDPOINT_URL and the network"
+            )
+        if isinstance(error, WrongContent):
+            return StorageUnavailable(
+                f"{what}: {error}, {_TRIES_IF_WRONG} times in a row; if the ETags of this storage are no MD5,"
+                " set GPUCAPT_S3_VERIFY=false"
             )
         return StorageUnavailable(
             f"{what}: the storage does not work ({reason_of(error)}), tried again for"

@@ -78,6 +78,13 @@ class DamagedTransfer(Exception):
     """What came is not what was sent; worth another try."""
 
 
+class WrongContent(DamagedTransfer):
+    """What came is as long as it should be, but does not have the checksum that the store tells."""
+
+    def __init__(self) -> None:
+        super().__init__("what comes has another checksum than the storage tells")
+
+
 def is_passing(error: Exception) -> bool:
     """Whether the same request may well succeed a little later."""
     from botocore import exceptions as boto

@@ -26,6 +26,7 @@ from pipeline.s3_checksums import (
 from pipeline.s3_client import Connection, connection
 from pipeline.s3_errors import (
     DamagedTransfer,
+    WrongContent,
     code_of,
     is_passing,
     may_have_written,
@@ -144,7 +145,7 @@ class S3Storage(Storage):
                 digest = new_md5()
                 digest.update(data)
                 if digest.hexdigest() != found:
-                    raise DamagedTransfer("what comes does not have the checksum that it should have")
+                    raise WrongContent()
             return data
 
         try:
@@ -173,20 +174,20 @@ class S3Storage(Storage):
             raise self.explained(error, "read", entry.key) from error
 
     def _verify(self, entry: Entry, path: Path, md5: str, head: dict[str, Any]) -> None:
-        """Raises DamagedTransfer when a file is not what the object's ETag or checksum says."""
+        """Raises WrongContent when a file is not what the object's ETag or checksum says."""
         if is_md5(entry.etag, head):
             if md5 != entry.etag:
-                raise DamagedTransfer("what comes does not have the checksum that it should have")
+                raise WrongContent()
             return
         about = self.head(entry.key, ChecksumMode="ENABLED")
         kept = kept_checksum(about) if about is not None and _etag(about) == entry.etag else None
         if kept is not None:
             if digest_of(path, kept[0]) != kept[1]:
-                raise DamagedTransfer("what comes does not have the checksum that it should have")
+                raise WrongContent()
             return
         part_size = self.part_size(entry.key, about or {})
         if part_size and not matches_parts(path, entry.etag, [part_size]):
-            raise DamagedTransfer("what comes does not have the checksum that it should have")
+            raise WrongContent()
 
     def part_size(self, key: str, head: dict[str, Any]) -> int | None:
         """The size of the parts that an object was uploaded in; None where that cannot be known for sure."""

@@ -22,17 +22,21 @@ from pipeline.batching import Batcher, Slot, Words, fill
 from pipeline.channels import Channel, Stopped
 from pipeline.claims import ClaimLost, Claims
 from pipeline.errors import BadInput
+from pipeline.fencing import fenced
 from pipeline.fetching import Fetcher
 from pipeline.intake import InFlight, Intake, Message
 from pipeline.interruption import Interrupted
 from pipeline.loading import LazyModel
 from pipeline.orders import Order, Sink, inputs_of
-from pipeline.outcomes import Input, Outcome
+from pipeline.outcomes import Input, Outcome, PieceDone
+from pipeline.pieces import Mark
 from pipeline.progress import Progress
 from pipeline.publishing import discard, publish, sweep
 from pipeline.reading import Chunk, End, Failed, Work
+from pipeline.sources import Piece
 from pipeline.stills import saved_rows
 from pipeline.tuning import tuning
+from pipeline.uploading import THREADS as UPLOADERS
 from pipeline.writing import Writer
 
 if TYPE_CHECKING:
@@ -41,8 +45,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("gpucapt")
 
 _CHUNKS_WAITING = 3
-_SOURCES_BEING_PUBLISHED = 4
-_PUBLISHERS = 2
+_PUBLISHERS, _REMOTE_PUBLISHERS = 2, 8
+"""To publish to a remote storage is mostly to wait for it."""
 _GRACE_S = 5.0
 """How long a run that ends early waits for what its threads are in the middle of."""
 
@@ -62,6 +66,8 @@ class Job:
         self._chunks: Channel[Message] = Channel(_CHUNKS_WAITING, self._stop)
         self._results: Channel[Chunk | End | Failed] = Channel(_CHUNKS_WAITING, self._stop)
         self._publishing: set[Future[None]] = set()
+        self._publishers = _REMOTE_PUBLISHERS if order.destination.is_remote else _PUBLISHERS
+        self._uploaders: ThreadPoolExecutor | None = None
 
     def stop(self, signal_number: int) -> None:
         """End the run early, because of a signal; may be called from a signal handler."""
@@ -79,7 +85,9 @@ class Job:
             Fetcher(self._order.storage, self._go_on) as fetcher,
         ):
             decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-            publishers = ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="publish")
+            publishers = ThreadPoolExecutor(self._publishers, thread_name_prefix="publish")
+            if self._order.destination.is_remote:
+                self._uploaders = ThreadPoolExecutor(UPLOADERS, thread_name_prefix="upload")
             try:
                 self._run_threads(claims, fetcher, decoders, publishers)
             finally:
@@ -87,6 +95,8 @@ class Job:
                 decoders.shutdown(wait=not ended_early, cancel_futures=True)
                 publishers.shutdown(wait=not ended_early, cancel_futures=ended_early)
                 wait(self._publishing, timeout=_GRACE_S)
+                if self._uploaders is not None:
+                    self._uploaders.shutdown(wait=not ended_early)
             if not self._stop.is_set():
                 sweep(self._order.destination, claims)
         if self._error is not None:
@@ -221,10 +231,10 @@ class Job:
             self._publish(publishers, work, lambda: self._set_aside(work, reason))
             return
         if total is not None:
-            self._publish(publishers, work, lambda: self._finish(work, total))
+            self._publish(publishers, work, lambda: self._finish(work, writer, total))
 
     def _publish(self, publishers: ThreadPoolExecutor, work: Work, finish: Callable[[], None]) -> None:
-        while len(self._publishing) >= _SOURCES_BEING_PUBLISHED:
+        while len(self._publishing) >= 2 * self._publishers:
             self._go_on()
             wait(self._publishing, timeout=0.1, return_when="FIRST_COMPLETED")
             self._publishing = {future for future in self._publishing if not future.done()}
@@ -237,25 +247,39 @@ class Job:
 
         self._publishing.add(publishers.submit(self._guard, task))
 
-    def _finish(self, work: Work, total: int) -> None:
+    def _finish(self, work: Work, writer: Writer, total: int) -> None:
         destination = self._order.destination
         try:
-            counts = publish(work, destination, total, go_on=self._go_on)
+            writer.flush_rest(work)
+            counts = publish(work, destination, total, go_on=self._go_on, uploaders=self._uploaders)
         except BadInput as error:
             self._set_aside(work, str(error))
         else:
-            rows = (
-                saved_rows(destination, work.info.key, work.rows_digest) if work.info.kind == "stills" else ()
-            )
+            some_bad = work.info.kind == "stills" and counts.errors
+            rows = saved_rows(destination, work.info.key, work.rows_digest) if some_bad else ()
             inputs = inputs_of(work.source, work.snapshot, rows)
             self._tell(Outcome(work.info.key, "captioned", frames=counts.frames), inputs)
             self._in_flight.end(work)
 
+    def _finish_piece(self, work: Work, piece: Piece, total: int) -> None:
+        ran_on = work.passage is not None and work.passage.ran_on
+        work.claim.check()
+        with fenced(work.claim.assert_held):
+            Mark(piece, total, ran_on).write(work.parts)
+        rows = work.parts.rows() if work.info.kind == "stills" else ()
+        done = PieceDone(piece.index, piece.of, work.info.kind, work.info.fingerprint, total, ran_on)
+        inputs = inputs_of(work.source, work.snapshot, rows)
+        self._tell(Outcome(work.info.key, "captioned", total, piece=done), inputs)
+        self._in_flight.end(work)
+
     def _set_aside(self, work: Work, reason: str) -> None:
         rows = work.parts.rows() if work.info.kind == "stills" else ()
         inputs = inputs_of(work.source, work.snapshot, rows, otherwise=reason)
-        self._tell(Outcome(work.info.key, "set aside", reason=reason), inputs)
-        discard(work, self._order.destination)  # the next run looks at all of it again
+        piece = work.source.piece
+        of = None if piece is None else PieceDone(piece.index, piece.of, work.info.kind)
+        self._tell(Outcome(work.info.key, "set aside", reason=reason, piece=of), inputs)
+        if piece is None:
+            discard(work, self._order.destination)  # the next run looks at all of it again
         self._in_flight.end(work)
 
     def _tell(self, outcome: Outcome, inputs: Iterable[Input]) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from model.errors import GpucaptError
+from pipeline.errors import BadInput
 from pipeline.source_info import SourceInfo
 from pipeline.storage import Storage, sha256
 
@@ -85,18 +85,15 @@ def describe(path: Path) -> File:
 
 def read_done(storage: Storage, source_key: str) -> Done | None:
     """The manifest of a source; None when there is none, or none that can be read."""
-    key = manifest_key(source_key)
-    if storage.stat(key) is None:
-        return None
     try:
-        content: Any = json.loads(storage.read(key))
+        content: Any = json.loads(storage.read(manifest_key(source_key)))
         counts = content["counts"]
         return Done(
             str(content["fingerprint"]),
             Counts(int(counts["frames"]), int(counts["errors"])),
             tuple(str(file["name"]) for file in content["files"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError, GpucaptError):
+    except (ValueError, KeyError, TypeError, RecursionError, BadInput):
         return None
 
 

@@ -2,7 +2,8 @@
 
 ``.gpucapt/parts/<source key>/<fingerprint>/<first>-<last>.jsonl`` holds the rows of the positions from first
 to last, both included, one a line. A run that is killed goes on after the last of them. Numbers have twelve
-digits, so that the order of the names is the order of the rows.
+digits, so that the order of the names is the order of the rows. Beside the parts of a piece of a source lies
+``piece-<index>-of-<number>.json``, which says what the piece is and whether it is done.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from model.errors import GpucaptError
+from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.manifest import read_done
 from pipeline.rows import Row
 from pipeline.storage import Storage
 
 _FOLDER = ".gpucapt/parts"
-_NAME = re.compile(r"([0-9a-f]{16}-[0-9a-f]{32})/(\d{12})-(\d{12})\.jsonl")
+_NAME = re.compile(r"([0-9a-f]{16}-[0-9a-f]{32})/(?:(\d{12})-(\d{12})\.jsonl|piece-(\d+)-of-(\d+)\.json)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +34,32 @@ class Part:
 class Parts:
     """The parts of one source, for one fingerprint."""
 
-    def __init__(self, storage: Storage, source_key: str, fingerprint: str) -> None:
+    def __init__(
+        self, storage: Storage, source_key: str, fingerprint: str, piece: tuple[int, int] | None = None
+    ) -> None:
         self.fingerprint = fingerprint
+        self.piece = piece
+        """Which of how many pieces of the source they are of, if of one."""
         self._storage = storage
+        self._source_key = source_key
         self._folder = f"{_FOLDER}/{source_key}/{fingerprint}"
 
     def write(self, rows: list[Row]) -> None:
         """Keep rows with successive positions."""
+        content = "".join(row.to_json() + "\n" for row in rows).encode("ascii")
+        self._storage.write(self._key(rows), content)
+
+    def take_back(self, rows: list[Row]) -> None:
+        """Remove what was still on its way when another worker finished the source."""
+        done = read_done(self._storage, self._source_key)
+        if done is not None and done.fingerprint == self.fingerprint:
+            self._storage.delete(self._key(rows))
+
+    def _key(self, rows: list[Row]) -> str:
         first, last = rows[0].position, rows[-1].position
         if last - first + 1 != len(rows):
             raise AssertionError(f"{len(rows)} rows cannot be those from {first} to {last}")
-        content = "".join(row.to_json() + "\n" for row in rows).encode("ascii")
-        self._storage.write(f"{self._folder}/{first:012}-{last:012}.jsonl", content)
+        return f"{self._folder}/{first:012}-{last:012}.jsonl"
 
     def resume(self) -> int:
         """How many rows from position 0 on are safe. Parts that are damaged or after a gap are removed."""
@@ -53,6 +70,27 @@ class Parts:
             else:
                 self._storage.delete(part.key)
         return end
+
+    def last(self, count: int) -> Row | None:
+        """Of the first ``count`` rows, which are safe, the last one."""
+        part = next((part for part in self._parts() if part.first < count <= part.last + 1), None)
+        rows = () if part is None else self._lines(part)
+        return next((row for row in rows if row.position == count - 1), None)
+
+    def mark(self, content: bytes) -> None:
+        """Say something about the piece that the rows are of. Removed with them."""
+        self._storage.write(self._mark_key(), content)
+
+    def read_mark(self) -> bytes | None:
+        """What was last said about the piece."""
+        try:
+            return self._storage.read(self._mark_key())
+        except BadInput:
+            return None
+
+    def _mark_key(self) -> str:
+        assert self.piece is not None
+        return f"{self._folder}/piece-{self.piece[0]}-of-{self.piece[1]}.json"
 
     def rows(self) -> Iterator[Row]:
         """The rows in order, from position 0 up to the first gap, each once."""
@@ -66,7 +104,7 @@ class Parts:
         found = []
         for entry in self._storage.list_folder(self._folder):
             match = _NAME.fullmatch(f"{self.fingerprint}/{entry.name}")
-            if match:
+            if match and match[2]:
                 found.append(Part(entry.key, int(match[2]), int(match[3])))
         return found
 
@@ -77,6 +115,8 @@ class Parts:
     def _is_whole(self, part: Part) -> bool:
         try:
             positions = [row.position for row in self._lines(part)]
+        except StorageUnavailable:
+            raise
         except (GpucaptError, UnicodeDecodeError):
             return False
         return positions == list(range(part.first, part.last + 1))
@@ -101,12 +141,14 @@ def merge(parts: Iterable[tuple[int, int, Iterable[Row]]]) -> Iterator[Row]:
 
 
 def find_parts(storage: Storage, source_key: str) -> list[Parts]:
-    """The parts of a source, for every fingerprint that has some."""
+    """The parts of a source and of its pieces, for every fingerprint that has some."""
     folder = f"{_FOLDER}/{source_key}/"
-    fingerprints = []
+    found: dict[str, tuple[int, int] | None] = {}
     for entry in storage.list(folder):
         # Below the folder of a source also lie the parts of the sources inside it.
         match = _NAME.fullmatch(entry.key.removeprefix(folder))
-        if match and match[1] not in fingerprints:
-            fingerprints.append(match[1])
-    return [Parts(storage, source_key, fingerprint) for fingerprint in fingerprints]
+        if match:
+            found.setdefault(match[1], None)
+            if match[4]:
+                found[match[1]] = int(match[4]), int(match[5])
+    return [Parts(storage, source_key, fingerprint, piece) for fingerprint, piece in found.items()]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from pipeline.claims import Claims, claimed_keys
+from pipeline.claims import Claim, ClaimLost, Claims, claimed_keys
 from pipeline.errors import BadInput
+from pipeline.fencing import fenced
+from pipeline.manifest import NAME as MANIFEST
 from pipeline.manifest import Counts, Manifest, describe, manifest_key, read_done
 from pipeline.parts import Parts, find_parts
 from pipeline.reading import Work
@@ -17,30 +22,44 @@ from pipeline.sources import OUTPUT_NAMES
 from pipeline.stills import saved_key
 from pipeline.storage import Storage
 from pipeline.stories import Story, outline_story
+from pipeline.uploading import all_done, put_content, put_file
 
 
-def publish(work: Work, destination: Storage, total: int, *, go_on: Callable[[], None]) -> Counts:
+def publish(
+    work: Work,
+    destination: Storage,
+    total: int | None,
+    *,
+    go_on: Callable[[], None],
+    uploaders: Executor | None = None,
+    rows: Iterator[Row] | None = None,
+) -> Counts:
     """Merge the parts of a source, write its outputs, then the manifest, then remove the parts.
 
+    ``rows``: all of them, where they are not simply those of the parts; how many, if known, says ``total``.
+
     Between the removal of an old manifest and the new one the source counts as not done. ``go_on`` is called
-    now and then and raises to end the work early.
+    now and then and raises to end the work early. With ``uploaders`` the outputs are uploaded together.
 
     Raises BadInput when not one frame could be used, ClaimLost when another worker took the source over.
     """
     with tempfile.TemporaryDirectory(prefix="gpucapt-") as scratch:
         merged = Path(scratch, "rows.jsonl")
-        counts, first_error = _merge(work.parts.rows(), merged, go_on)
-        if counts.frames + counts.errors != total:
+        counts, first_error = _merge(work.parts.rows() if rows is None else rows, merged, go_on)
+        found = counts.frames + counts.errors
+        if total not in (None, found):
             raise RuntimeError(f"{work.info.key}: {counts} of {total} rows are in the parts")
+        if found == 0:
+            raise BadInput(f"{work.info.key}: there is no frame in it")
         if counts.frames == 0:
-            raise BadInput(f"none of the {total} stills can be used; the first: {first_error}")
+            raise BadInput(f"none of the {found} stills can be used; the first: {first_error}")
         outputs = Path(scratch, "outputs")
         outputs.mkdir()
         names = write_outputs(
             work.info, lambda: _rows(merged, go_on), outputs, story=_story(work, merged, go_on)
         )
         manifest = Manifest(work.info, counts, tuple(describe(outputs / name) for name in names))
-        _put(work, destination, merged, outputs, manifest)
+        _put(work, destination, merged, outputs, manifest, uploaders)
     discard(work, destination)
     return counts
 
@@ -49,7 +68,8 @@ def discard(work: Work, destination: Storage) -> None:
     """Remove the parts of a source, those of earlier fingerprints too."""
     work.claim.check()
     for parts in find_parts(destination, work.info.key):
-        parts.remove()
+        with fenced(work.claim.assert_held):
+            parts.remove()
 
 
 def sweep(destination: Storage, claims: Claims) -> None:
@@ -60,25 +80,40 @@ def sweep(destination: Storage, claims: Claims) -> None:
             continue
         done = read_done(destination, key)
         if done is not None:
-            Parts(destination, key, done.fingerprint).remove()
+            with suppress(ClaimLost), fenced(claim.assert_held):
+                Parts(destination, key, done.fingerprint).remove()
         claim.release()
 
 
-def _put(work: Work, destination: Storage, merged: Path, outputs: Path, manifest: Manifest) -> None:
-    key, names = work.info.key, [file.name for file in manifest.files]
-    work.claim.check()
+def _put(
+    work: Work,
+    destination: Storage,
+    merged: Path,
+    outputs: Path,
+    manifest: Manifest,
+    uploaders: Executor | None,
+) -> None:
+    key, claim, names = work.info.key, work.claim, [file.name for file in manifest.files]
+    claim.check()
+    there = {entry.name: entry for entry in destination.list_folder(key)}
+    if MANIFEST in there:
+        with fenced(claim.assert_held):
+            destination.delete(manifest_key(key))
+    files = [(outputs / name, f"{key}/{name}", there.get(name)) for name in names]
     if work.info.kind == "stills":
-        destination.upload(merged, saved_key(key, work.rows_digest))
-    earlier = read_done(destination, key)
-    destination.delete(manifest_key(key))
-    for name in names:
-        work.claim.check()
-        destination.upload(outputs / name, f"{key}/{name}")
-    for name in sorted(set(earlier.names if earlier else OUTPUT_NAMES) - {*names, "manifest.json"}):
-        if name in OUTPUT_NAMES:
-            destination.delete(f"{key}/{name}")
-    work.claim.check()
-    destination.write(manifest_key(key), manifest.to_json())
+        rows_key = saved_key(key, work.rows_digest)
+        files.insert(0, (merged, rows_key, destination.stat(rows_key)))
+    tasks = [partial(put_file, destination, claim, *file) for file in files]
+    old = OUTPUT_NAMES.intersection(there) - {*names, MANIFEST}
+    tasks += [partial(_delete, destination, claim, f"{key}/{name}") for name in sorted(old)]
+    all_done(tasks, uploaders)
+    put_content(destination, claim, manifest.to_json(), manifest_key(key), None)
+
+
+def _delete(destination: Storage, claim: Claim, key: str) -> None:
+    claim.check()
+    with fenced(claim.assert_held):
+        destination.delete(key)
 
 
 def _merge(rows: Iterator[Row], path: Path, go_on: Callable[[], None]) -> tuple[Counts, str | None]:

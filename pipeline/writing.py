@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pipeline.channels import Stopped
 from pipeline.claims import ClaimLost
+from pipeline.fencing import fenced
 from pipeline.reading import Chunk, End, Work
 from pipeline.rows import Row
 
@@ -30,9 +33,9 @@ class Writer:
         self._states: dict[Work, _State] = {}
 
     def add(self, message: Chunk | End) -> int | None:
-        """Take in a chunk, or the end of a source; the number of its rows once all of them are in parts.
+        """Take in a chunk, or the end of a source; the number of its rows once all of them have come.
 
-        Raises ClaimLost when another worker has taken the source over.
+        Then ``flush_rest`` is to be called. Raises ClaimLost when another worker has taken the source over.
         """
         work = message.work
         state = self._states.setdefault(work, _State(work.first))
@@ -46,11 +49,17 @@ class Writer:
                 state.end += len(rows)
                 if state.end % self._rows_a_part == 0:
                     self._flush(work, state)
-        if state.total is None or state.end < state.total:
-            return None
+        return state.total if state.total is not None and state.end >= state.total else None
+
+    def flush_rest(self, work: Work) -> None:
+        """Put the last rows of a source in a part; in another thread, so that nobody waits for the storage.
+
+        Raises ClaimLost when another worker has taken the source over, Stopped when the run ends early.
+        """
+        state = self._states.pop(work, None)
+        if state is None:
+            raise Stopped  # flush_all has them
         self._flush(work, state)
-        del self._states[work]
-        return state.total
 
     def forget(self, work: Work) -> None:
         """Throw away what comes of a source from now on."""
@@ -59,14 +68,18 @@ class Writer:
 
     def flush_all(self) -> None:
         """Keep what is there of every source, as the run ends early."""
-        for work, state in self._states.items():
-            try:
-                self._flush(work, state)
-            except ClaimLost:
-                continue
+        while self._states:
+            with suppress(ClaimLost, KeyError):
+                self._flush(*self._states.popitem())
 
     def _flush(self, work: Work, state: _State) -> None:
         if state.rows:
             work.claim.check()
-            work.parts.write(state.rows)
+            with fenced(work.claim.assert_held):
+                work.parts.write(state.rows)
+            try:
+                work.claim.check()
+            except ClaimLost:
+                work.parts.take_back(state.rows)
+                raise
             state.rows = []

@@ -18,7 +18,15 @@ from typing import Any, TypeVar
 
 from pipeline.errors import StorageUnavailable
 from pipeline.fencing import before_change
-from pipeline.s3_errors import WrongContent, is_passing, reason_of, refusal_as_a_whole
+from pipeline.s3_errors import (
+    WrongContent,
+    code_of,
+    is_passing,
+    not_s3,
+    reason_of,
+    refusal_as_a_whole,
+    status_of,
+)
 from pipeline.storage import nothing
 from pipeline.tuning import Tuning, tuning
 
@@ -81,6 +89,8 @@ class Connection:
 
     def given_up(self, error: Exception, what: str) -> StorageUnavailable:
         """What to tell when patience has come to its end."""
+        if not self.has_answered and (status_of(error) or type(error).__name__ == "ResponseParserError"):
+            return StorageUnavailable(not_s3(what, self.endpoint, error))
         if not self.has_answered:
             return StorageUnavailable(
                 f"{what}: {self.endpoint} cannot be reached ({reason_of(error)});"
@@ -110,7 +120,8 @@ class Connection:
 
 
 def _is_an_answer(error: Exception) -> bool:
-    return hasattr(error, "response")
+    """Whether an error is one of an object store, or of a balancer before it, and not some web page."""
+    return bool(code_of(error)) or status_of(error) in (429, 502, 503, 504)
 
 
 def _sleep(seconds: float, go_on: Callable[[], None]) -> None:

@@ -135,6 +135,11 @@ def reason_of(error: Exception) -> str:
     return one_line(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
+def not_s3(where: str, endpoint: str, error: Exception) -> str:
+    """What to tell when something else answers in place of an object store."""
+    return f"{where}: {endpoint} does not answer as S3 does ({reason_of(error)}); check AWS_ENDPOINT_URL"
+
+
 def refusal_as_a_whole(error: Exception, where: str, endpoint: str) -> StorageUnavailable | None:
     """What to tell of an error that any other request would meet as well; None for errors of one object."""
     from botocore import exceptions as boto

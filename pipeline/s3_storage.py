@@ -30,6 +30,7 @@ from pipeline.s3_errors import (
     code_of,
     is_passing,
     may_have_written,
+    not_s3,
     reason_of,
     refusal_as_a_whole,
     status_of,
@@ -376,6 +377,8 @@ class S3Storage(Storage):
             return BadInput(f"{key}: cannot be read: {_why_unreadable(status, code)}")
         if status == 403:
             return StorageUnavailable(f"{self.url}: access is denied; ask for the right to {doing} there")
+        if not code:
+            return StorageUnavailable(not_s3(self.url, self.made.endpoint, error))
         return StorageUnavailable(f"{self.url}: the storage refuses to {doing}: {reason_of(error)}")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import http.client
+import json
 import os
 import secrets
 import shutil
@@ -92,6 +93,8 @@ class S3Server:
     endpoint: str
     access_key: str
     secret_key: str = field(repr=False)
+    stranger: tuple[str, str] | None = field(default=None, repr=False)
+    """The keys of a user who may do nothing that a bucket's policy does not allow."""
 
     def variables(self, **more: str) -> dict[str, str]:
         """What a process needs in its environment to use the server."""
@@ -121,6 +124,19 @@ class S3Server:
             region_name=REGION,
             config=Config(max_pool_connections=32, request_checksum_calculation="when_required"),
         )
+
+    def allow_stranger(self, bucket: str, *actions: str, below: str = "") -> dict[str, str]:
+        """Let the stranger do this, such as s3:GetObject, with one prefix; the variables to be that user."""
+        if self.stranger is None:
+            pytest.skip("this server has no user without rights")
+        who = {"AWS": ["arn:aws:iam:::user/stranger"]}
+        places = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{below}*"]
+        allow = {"Effect": "Allow", "Principal": who, "Action": list(actions), "Resource": places}
+        policy = {"Version": "2012-10-17", "Statement": [allow]}
+        if actions:
+            self.client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+        key, secret = self.stranger
+        return self.variables(AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret)
 
     def make_bucket(self, name: str | None = None) -> str:
         """A new and empty bucket; its name."""
@@ -180,20 +196,13 @@ class _Cluster:
         self._start("ceph-osd", "-i", "0")
         frontend = f"beast endpoint=127.0.0.1:{port}"
         self._start("radosgw", "-n", "client.rgw", "--rgw-frontends", frontend)
-        endpoint, keys = f"http://127.0.0.1:{port}", ("tester", secrets.token_hex(16))
+        endpoint = f"http://127.0.0.1:{port}"
         wait_for(lambda: _answers(endpoint), 60, "the gateway", self._report)
-        about = (
-            "--uid",
-            "tester",
-            "--display-name",
-            "tester",
-            "--access-key",
-            keys[0],
-            "--secret-key",
-            keys[1],
-        )
-        self._run("radosgw-admin", "user", "create", *about)
-        return S3Server(endpoint, *keys)
+        users = [(name, secrets.token_hex(16)) for name in ("tester", "stranger")]
+        for name, secret in users:
+            about = ("--uid", name, "--display-name", name, "--access-key", name, "--secret-key", secret)
+            self._run("radosgw-admin", "user", "create", *about)
+        return S3Server(endpoint, *users[0], stranger=users[1])
 
     def _make_keys(self) -> None:
         keyring = self._folder / "keyring"

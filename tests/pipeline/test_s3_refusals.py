@@ -1,0 +1,160 @@
+"""What an object store refuses, as the user of the command line reads it: one line, exit 1, at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.storage import open_storage
+from tests.pipeline.jobs import caption_command, run
+from tests.services.s3 import S3Server
+
+
+def told(source: str, destination: str, model: Path, **environment: str) -> str:
+    """The one line with which `gpucapt caption` ends."""
+    done = run(caption_command(source, destination, model), **environment)  # type: ignore[arg-type]
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("gpucapt: ")
+    assert "internal error" not in lines[0]
+    secrets = [value for name, value in {**os.environ, **environment}.items() if "SECRET" in name and value]
+    assert not any(secret in lines[0] for secret in secrets)
+    return lines[0]
+
+
+@pytest.fixture
+def source(bucket: str) -> str:
+    url = f"s3://{bucket}/in"
+    open_storage(url).write("a.jpg", b"-")
+    return url
+
+
+def test_wrong_credentials(source: str, tiny_model: Path, tmp_path: Path) -> None:
+    line = told(source, str(tmp_path), tiny_model, AWS_SECRET_ACCESS_KEY="not-the-secret")
+    assert f"{source}: the secret key is wrong; check AWS_SECRET_ACCESS_KEY" in line
+    line = told(source, str(tmp_path), tiny_model, AWS_ACCESS_KEY_ID="nobody")
+    assert f"{source}: it does not know the access key; check AWS_ACCESS_KEY_ID" in line
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_credentials(source: str, tiny_model: Path, tmp_path: Path) -> None:
+    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    assert "there are no credentials; set AWS_ACCESS_KEY_ID" in told(
+        source, str(tmp_path), tiny_model, **none
+    )
+
+
+def test_half_of_the_credentials(source: str, tiny_model: Path, tmp_path: Path) -> None:
+    assert "set AWS_SECRET_ACCESS_KEY" in told(source, str(tmp_path), tiny_model, AWS_SECRET_ACCESS_KEY="")
+
+
+def test_an_unknown_profile(source: str, tiny_model: Path, tmp_path: Path) -> None:
+    assert "profile (nowhere)" in told(source, str(tmp_path), tiny_model, AWS_PROFILE="nowhere")
+
+
+def test_a_bucket_that_is_not_there(source: str, bucket: str, tiny_model: Path, tmp_path: Path) -> None:
+    wanted = "there is no such bucket; make it, or name another"
+    assert f"s3://none-{bucket}/in: {wanted}" in told(f"s3://none-{bucket}/in", str(tmp_path), tiny_model)
+    assert f"s3://none-{bucket}/out: {wanted}" in told(source, f"s3://none-{bucket}/out", tiny_model)
+
+
+def test_names_that_no_bucket_can_have(tiny_model: Path, tmp_path: Path, source: str) -> None:
+    assert "no bucket can have this name" in told("s3://a b/in", str(tmp_path), tiny_model)
+
+
+def test_a_source_that_is_not_there(bucket: str, tiny_model: Path, tmp_path: Path) -> None:
+    assert "does not exist" in told(f"s3://{bucket}/nowhere", str(tmp_path), tiny_model)
+
+
+def test_a_bucket_that_may_not_be_listed(
+    s3_server: S3Server, bucket: str, source: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    stranger = s3_server.allow_stranger(bucket)
+    assert f"{source}: access is denied; ask for the right to list there" in told(
+        source, str(tmp_path), tiny_model, **stranger
+    )
+
+
+def test_a_destination_that_may_not_be_written(
+    s3_server: S3Server, bucket: str, source: str, tiny_model: Path
+) -> None:
+    stranger = s3_server.allow_stranger(bucket, "s3:ListBucket", "s3:GetObject")
+    line = told(source, f"s3://{bucket}/out", tiny_model, **stranger)
+    assert f"s3://{bucket}/out: access is denied; ask for the right to write there" in line
+
+
+def test_an_object_that_may_not_be_read_costs_that_object_alone(
+    s3_server: S3Server, bucket: str, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    open_storage(f"s3://{bucket}/open").write("b.jpg", b"-")
+    for name, value in s3_server.allow_stranger(
+        bucket, "s3:ListBucket", "s3:GetObject", below="open/"
+    ).items():
+        monkeypatch.setenv(name, value)
+    storage = open_storage(f"s3://{bucket}")
+    assert storage.read("open/b.jpg") == b"-"
+    listed = {entry.key: entry for entry in storage.list()}
+    for call in (
+        lambda: storage.read("in/a.jpg"),
+        lambda: storage.stat("in/a.jpg"),
+        lambda: storage.download(listed["in/a.jpg"], tmp_path / "fetched"),
+    ):
+        with pytest.raises(BadInput, match=r"in/a\.jpg: cannot be read: access is denied"):
+            call()
+
+
+def test_looking_at_an_object_with_wrong_keys_ends_the_run(
+    bucket: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    with pytest.raises(StorageUnavailable, match="the secret key is wrong"):
+        open_storage(source).stat("a.jpg")
+
+
+def test_an_endpoint_where_nobody_listens(source: str, tiny_model: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+    patience = {"AWS_ENDPOINT_URL": nowhere, "GPUCAPT_S3_FIRST_DEADLINE": "1"}
+    line = told(source, str(tmp_path), tiny_model, **patience)
+    assert f"{nowhere} cannot be reached" in line and "check AWS_ENDPOINT_URL" in line
+
+
+@pytest.mark.parametrize("endpoint", ["not-a-url", "http://", "ftp://127.0.0.1/"])
+def test_endpoints_that_are_none(source: str, tiny_model: Path, tmp_path: Path, endpoint: str) -> None:
+    line = told(source, str(tmp_path), tiny_model, AWS_ENDPOINT_URL=endpoint, GPUCAPT_S3_FIRST_DEADLINE="1")
+    assert "endpoint" in line.lower()
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_endpoint_that_speaks_no_s3(source: str, tiny_model: Path, tmp_path: Path, status: int) -> None:
+    """As when the address of a console is given."""
+
+    class Console(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<!DOCTYPE html><title>Welcome</title><p>Log in<br>")
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Console) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        patience = {"AWS_ENDPOINT_URL": endpoint, "GPUCAPT_S3_FIRST_DEADLINE": "1"}
+        line = told(source, str(tmp_path / "out"), tiny_model, **patience)
+        server.shutdown()
+    assert f"{endpoint} does not answer as S3 does" in line
+
+
+def test_settings_that_make_no_sense(source: str, tiny_model: Path, tmp_path: Path) -> None:
+    assert "GPUCAPT_S3_DEADLINE is 'soon'" in told(
+        source, str(tmp_path), tiny_model, GPUCAPT_S3_DEADLINE="soon"
+    )

@@ -4,7 +4,7 @@ A message only wakes: nobody reads what it says, so it does not matter who sent 
 late or garbled. What there is to do is what the woken run finds. The clock is the safety net: a message is
 taken off the queue before Airflow has noted it, and one that comes while the DAG is paused is gone.
 
-Many messages make few runs. One event stands for up to a hundred of them, and while a run is queued or works,
+Many messages make few runs. One event stands for up to fifty of them, and while a run is queued or works,
 Airflow keeps a single mark for all that come: with ``max_active_runs=1`` they make one more run when it ends.
 """
 
@@ -23,7 +23,7 @@ ASSET = "gpucapt_incoming"
 SECONDS_BETWEEN_LOOKS = 10
 MESSAGES_AT_ONCE = 10
 """More than this SQS does not hand out."""
-RECEPTIONS_A_LOOK = 10
+RECEPTIONS_A_LOOK = 5
 
 _AWS = re.compile(r"https://(?:[\w-]+\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com")
 

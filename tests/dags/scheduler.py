@@ -1,4 +1,4 @@
-"""Airflow as it runs in production, small: scheduler, DAG processor and API server as processes on SQLite."""
+"""Airflow as it runs in production, small: its components as processes of their own, on SQLite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.dags.conftest import airflow_environment, migrate
 
-COMPONENTS = ("api-server", "scheduler", "dag-processor")
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 DONE = ("success", "failed")
 
 
@@ -85,6 +85,13 @@ class Server:
 
         return self.wait(look, seconds, f"the run {run}")
 
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """All runs of a DAG, the oldest first."""
+        found: list[dict[str, Any]] = self.call(f"/api/v2/dags/{dag}/dagRuns?order_by=id&limit=100")[
+            "dag_runs"
+        ]
+        return found
+
     def wait(self, look: Any, seconds: float, what: str) -> Any:
         """Look until there is something to see. Fails when a component died, or when it takes too long."""
         until = time.monotonic() + seconds
@@ -105,7 +112,7 @@ class Server:
 
 
 @contextmanager
-def scheduler(home: Path, **settings: str) -> Iterator[Server]:
+def scheduler(home: Path, *, triggerer: bool = False, **settings: str) -> Iterator[Server]:
     """A running Airflow with an empty database in ``home``; it is stopped at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -130,7 +137,7 @@ def scheduler(home: Path, **settings: str) -> Iterator[Server]:
     migrate(env)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name in COMPONENTS:
+        for name in COMPONENTS if triggerer else COMPONENTS[:-1]:
             with (home / f"{name}.log").open("wb") as log:
                 processes[name] = subprocess.Popen(
                     [sys.executable, "-m", "airflow", name],

@@ -154,6 +154,6 @@ def test_a_burst_of_messages_is_few_events(
     queue: Queue, events: Callable[[int], list[dict[str, Any]]]
 ) -> None:
     queue.send(*(s3_event("videos", f"incoming/{number}.jpg") for number in range(120)))
-    found = events(2)
-    assert [len(event["message_batch"]) for event in found] == [100, 20]
+    found = events(3)
+    assert [len(event["message_batch"]) for event in found] == [50, 50, 20]
     assert queue.waiting() == 0

@@ -1,10 +1,12 @@
-"""The DAG with the real gpucapt on a real object store."""
+"""The DAG with the real gpucapt on a real object store, in the end under all of a running Airflow."""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Any
 import pytest
 
 from tests.dags.conftest import Airflow
+from tests.dags.scheduler import scheduler
 from tests.media import write_photograph, write_video
 from tests.model.tiny import make_tiny_checkpoint
 from tests.services.s3 import S3Server
+from tests.services.sqs import s3_event, sqs_server
 
 
 class Bucket:
@@ -46,6 +50,11 @@ class Bucket:
     def read(self, key: str) -> str:
         body = self.server.client.get_object(Bucket=self.name, Key=f"captions/{key}")["Body"]
         return str(body.read().decode())
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """The summaries of the runs that did something, the oldest first."""
+        found = sorted(key for key in self.keys("captions") if re.fullmatch("runs/[^/]+/summary.json", key))
+        return [json.loads(self.read(key)) for key in found]
 
     def rows(self, source: str) -> list[Any]:
         """The frames of a source that have captions."""
@@ -123,3 +132,72 @@ def test_a_shard_whose_process_is_killed_is_tried_again_alone(
     assert [drop.rows(f"{name}.webm") for name in ("a", "b", "c")] == [[0, 10, 20]] * 3
     assert drop.keys("archive") == {"a.webm", "b.webm", "c.webm"}
     assert not [key for key in drop.keys("captions") if "/parts/" in key or "/claims/" in key]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("aws")
+def test_what_is_dropped_into_a_bucket_comes_back_as_captions(
+    drop: Bucket, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Scheduler, DAG processor, triggerer and API server as processes; nobody and no clock asks for a run."""
+    folder = tmp_path / "holiday"
+    write_video(folder / "the film.webm", frames_each=10)
+    for name in ("cat", "coffee"):
+        write_photograph(folder / "trip" / f"{name} & co.jpg", name, size=(64, 64))
+    (folder / "torn.mp4").write_text("no film")
+    late = write_video(tmp_path / "late.webm", frames_each=10)
+
+    def deliver(path: Path, key: str) -> None:
+        """With Debian's awscli, which takes the endpoint from its command line only."""
+        aws = ["aws", "--endpoint-url", drop.server.endpoint, "s3", "cp", "--only-show-errors"]
+        more = ["--recursive"] if path.is_dir() else []
+        target = f"s3://{drop.name}/incoming/{key}"
+        subprocess.run([*aws, *more, str(path), target], env=drop.server.variables(), check=True)
+
+    home = tmp_path_factory.mktemp("airflow-server")
+    with sqs_server(tmp_path / "sqs.log") as sqs:
+        queue = sqs.make_queue("arrivals")
+        settings = {
+            **drop.env,
+            "AWS_ENDPOINT_URL_SQS": sqs.endpoint,
+            "GPUCAPT_QUEUE_URL": queue.url,
+            "GPUCAPT_SCHEDULE": "none",
+            "GPUCAPT_SETTLE": "3",
+            "GPUCAPT_INCOMING": drop.conf["incoming"],
+            "GPUCAPT_DESTINATION": drop.conf["destination"],
+            "GPUCAPT_MODEL": drop.conf["model"],
+        }
+        with scheduler(home, triggerer=True, **settings) as server:
+            server.wait_for_dag("caption_frames")
+            deliver(folder, "")
+            # One message for each object, as S3 sends them.
+            keys = ["the film.webm", "torn.mp4", "trip/cat & co.jpg", "trip/coffee & co.jpg"]
+            queue.send(*(s3_event(drop.name, f"incoming/{key}") for key in keys))
+
+            def planned() -> bool | None:
+                return any(key.endswith("/plan.json") for key in drop.keys("captions")) or None
+
+            server.wait(planned, 300, "the first plan")
+            deliver(late, "late.webm")
+            queue.send(s3_event(drop.name, "incoming/late.webm"))
+
+            def captioned() -> bool | None:
+                return len(drop.summaries()) == 2 or None
+
+            server.wait(captioned, 300, "the captions of the second run")
+            runs = server.runs("caption_frames")
+            log, waiting = server.logs(), queue.waiting()
+
+    first, second = drop.summaries()
+    assert (first["counts"]["captioned"], first["counts"]["frames"]) == (2, 5), log
+    assert [error["key"] for error in first["errors"]] == ["torn.mp4"]
+    assert (second["counts"]["captioned"], second["counts"]["frames"]) == (1, 3), log
+    assert drop.rows("the film.webm") == drop.rows("late.webm") == [0, 10, 20]
+    assert drop.rows("trip") == ["cat & co.jpg", "coffee & co.jpg"]
+    assert drop.keys("incoming") == set()
+    good = {"late.webm", *keys} - {"torn.mp4"}
+    assert drop.keys("archive") == good
+    assert drop.keys("failed") == {"torn.mp4", "torn.mp4.error.json"}
+    assert {run["run_type"] for run in runs} == {"asset_triggered"}
+    assert len(runs) <= 3, "messages in a burst make few runs"
+    assert waiting == 0

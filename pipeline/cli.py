@@ -13,7 +13,9 @@ import typer
 from model.errors import GpucaptError
 from pipeline import options
 from pipeline.ingest_commands import ingest
-from pipeline.interruption import Interrupted
+from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
+from pipeline.last_line import last_line_kept
+from pipeline.prompt import ask
 from pipeline.story_commands import story
 from pipeline.training_options import register as register_training
 
@@ -33,6 +35,7 @@ app = typer.Typer(
 app.add_typer(ingest)
 app.add_typer(story)
 register_training(app)
+app.command()(ask)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -128,8 +131,13 @@ def main() -> None:
         # Wherever it stands: people add it to the end of a command that failed.
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     debug = debug or os.environ.get("GPUCAPT_DEBUG", "").lower() in ("1", "true", "yes", "on")
+    if set(sys.argv[1:]) <= {"--debug"} and sys.stdin.isatty() and sys.stdout.isatty():
+        # A person who says nothing more, such as `docker run -it gpucapt`; anyone else is shown the help.
+        sys.argv.append("ask")
+    end_on_sigterm_as_first_process()
     try:
-        app()
+        with last_line_kept(os.environ.get("GPUCAPT_RESULT_FILE")):
+            app()
     except GpucaptError as error:
         _end(f"gpucapt: {' '.join(str(error).split())}", 1, debug)
     except Interrupted as error:

@@ -19,6 +19,15 @@ class Interrupted(Exception):
         self.signal_number = signal_number
 
 
+def end_on_sigterm_as_first_process() -> None:
+    """The kernel spares the first process of a container signals that it does not handle: handle SIGTERM.
+
+    Jobs that have something to keep put their own handler in its place.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+
+
 @contextmanager
 def stopped_by_signals(stop_job: Callable[[int], None]) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM call ``stop_job`` with their number; a second one ends the process at once."""

@@ -1,0 +1,119 @@
+"""A person at a terminal: asks for pictures, one at a time, and captions each."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from model.errors import GpucaptError
+from pipeline import options
+from pipeline.confidence import LOW_CONFIDENCE, confidence
+from pipeline.errors import BadInput, one_line
+from pipeline.loading import LazyModel
+from pipeline.registry import resolve_model
+from pipeline.settings import CaptionSettings, Resources
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from model.captioner import Caption
+
+QUESTION = "Picture (a path or s3://…; nothing to end): "
+LARGEST_BYTES = 1 << 30
+"""No still is larger; a film is, and would fill the memory before it is known to be none."""
+
+
+def ask(
+    model: options.Model = None,
+    beam_size: options.BeamSize = 5,
+    max_length: options.MaxLength = 40,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
+) -> None:
+    """Ask for pictures at the terminal and caption each; the same as gpucapt alone."""
+    try:
+        settings = CaptionSettings(
+            beam_size=beam_size, max_length=max_length, precision=precision, model=model
+        )
+        resources = Resources(device)
+    except GpucaptError as error:
+        raise typer.BadParameter(str(error)) from error
+    Prompt(settings, resources).run()
+
+
+class Prompt:
+    """One sitting: the model is loaded once, while the first path is being typed."""
+
+    def __init__(self, settings: CaptionSettings, resources: Resources) -> None:
+        self._settings = settings
+        self._model = LazyModel(resolve_model(settings.model), settings, resources)
+
+    def run(self) -> None:
+        """Ask until an empty line, the end of the input or Ctrl-C; what cannot be used costs one line."""
+        _edit_lines()
+        threading.Thread(target=self._load_early, name="model", daemon=True).start()
+        while place := _asked():
+            try:
+                picture = _read(place)
+            except GpucaptError as error:
+                typer.echo(f"gpucapt: {one_line(str(error))}", err=True)
+            else:
+                typer.echo(_told(self._caption(picture)))
+
+    def _load_early(self) -> None:
+        # What goes wrong here goes wrong again, and is told, when the first picture needs the model.
+        with contextlib.suppress(Exception):
+            self._model.load()
+
+    def _caption(self, picture: NDArray[np.uint8]) -> Caption:
+        captioner = self._model.load()
+        settings = self._settings
+        (caption,) = captioner.caption(
+            [captioner.prepare(picture)], beam_size=settings.beam_size, max_length=settings.max_length
+        )
+        return caption
+
+
+def _edit_lines() -> None:
+    """Cursor keys, history and completion of paths, where Python has them."""
+    with contextlib.suppress(ImportError):
+        import readline
+
+        readline.set_completer_delims("\n")
+        readline.parse_and_bind("tab: complete")
+
+
+def _asked() -> str:
+    """What was typed or pasted, without the quotes that shells and file managers put around a path."""
+    try:
+        line = input(QUESTION).strip()
+    except (EOFError, KeyboardInterrupt):
+        typer.echo()
+        return ""
+    if len(line) > 1 and line[0] == line[-1] and line[0] in "'\"":
+        line = line[1:-1]
+    return str(Path(line).expanduser()) if line.startswith("~") else line
+
+
+def _read(place: str) -> NDArray[np.uint8]:
+    from pipeline.images import decode_still
+    from pipeline.storage import open_object
+
+    storage, key = open_object(place)
+    entry = storage.stat(key) if key else None
+    if entry is None:
+        raise BadInput(f"{place}: there is no such file")
+    if entry.size > LARGEST_BYTES:
+        raise BadInput(f"{place}: this is no picture; films are captioned by `gpucapt caption`")
+    return decode_still(storage.read(key), place)
+
+
+def _told(caption: Caption) -> str:
+    sure = confidence(caption.log_prob, len(caption.words))
+    doubt = ", unsure" if sure < LOW_CONFIDENCE else ""
+    return f"  {caption.text or '(no words)'}  (confidence {sure:.2f}{doubt})"

@@ -127,8 +127,10 @@ class S3Storage(Storage):
             if status_of(error) == 404:
                 return None
             if status_of(error) in (400, 403) and not code_of(error):
-                # Answers to HEAD have no room for a reason. A listing says so if it is us who are refused.
-                self._page(full, 1)
+                # Answers to HEAD have no room for a reason. A listing says so if it is us who are refused;
+                # and where we may list some prefixes only, it alone tells that there is no such object.
+                if full not in (item["Key"] for item in self._page(full, 1).get("Contents", [])):
+                    return None
                 raise BadInput(f"{key}: cannot be read: access is denied") from error
             raise self.explained(error, "read", key) from error
 

@@ -251,6 +251,9 @@ class Job:
         destination = self._order.destination
         try:
             writer.flush_rest(work)
+            if work.source.piece is not None:
+                self._finish_piece(work, work.source.piece, total)
+                return
             counts = publish(work, destination, total, go_on=self._go_on, uploaders=self._uploaders)
         except BadInput as error:
             self._set_aside(work, str(error))

@@ -52,9 +52,12 @@ class Snapshot:
             key, size, etag, modified = json.loads(line)
             yield Entry(key, size, etag, modified)
 
-    def fingerprint(self, kind: Kind, settings: CaptionSettings, model_version: str) -> str:
-        """The fingerprint of a source that consists of these files."""
-        content = _digest({"files": self._digest, "settings": settings.of_result(kind)})
+    def fingerprint(
+        self, kind: Kind, settings: CaptionSettings, model_version: str, *, piece: object = None
+    ) -> str:
+        """The fingerprint of a source that consists of these files; or of a piece, as JSON types."""
+        about: dict[str, object] = {"files": self._digest, "settings": settings.of_result(kind)}
+        content = _digest(about if piece is None else {**about, "piece": piece})
         return f"{rows_digest(kind, settings, model_version)}-{content[:32]}"
 
     def close(self) -> None:

@@ -18,15 +18,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, get_args
 
 from model.errors import GpucaptError
-from pipeline.outcomes import Input, Outcome, Status
+from pipeline.outcomes import Input, Outcome, PieceDone, Status
 from pipeline.settings import CaptionSettings
-from pipeline.sources import Kind, Source
+from pipeline.sources import Kind, Piece, Source
 from pipeline.storage import Entry, Storage, open_storage
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ class RunFolder:
         """
         lines = Lines(self._parsed(key, _recorded))
         while (head := lines.take("outcome")) is not None:
-            yield Outcome(**head), _inputs(lines)
+            yield _outcome(head), _inputs(lines)
 
     def _parsed(self, key: str, parse: Callable[[str], T]) -> Iterator[T]:
         """What the lines of a file say."""
@@ -178,6 +178,8 @@ class Plan:
     settle_s: float
     shards: int
     settings: CaptionSettings
+    growing: tuple[str, ...] = ()
+    """Files that grew while the plan was made."""
 
     def to_json(self) -> dict[str, object]:
         """The plan as JSON types."""
@@ -189,14 +191,16 @@ class Plan:
         """The inverse of ``to_json``."""
         if fields.pop("format") != FORMAT:
             raise ValueError("another format")
-        return cls(**{**fields, "settings": CaptionSettings.from_json(fields["settings"])})
+        settings = CaptionSettings.from_json(fields["settings"])
+        return cls(**{**fields, "settings": settings, "growing": tuple(fields.get("growing", ()))})
 
     def is_settled(self, entry: Entry) -> bool:
         """Whether a file was left alone for long enough, when the plan was made.
 
         A time that lies well in the future says nothing about when the file was written.
         """
-        return entry.modified <= self.planned_at - self.settle_s or entry.modified > time.time() + 60
+        is_old = entry.modified <= self.planned_at - self.settle_s or entry.modified > time.time() + 60
+        return is_old and entry.key not in self.growing
 
 
 class Recorder:
@@ -212,7 +216,7 @@ class Recorder:
         """Take in one outcome."""
         if outcome.status == "already done":
             # By an earlier try at this shard, as a rule: for the run it makes no difference which try it was.
-            outcome = Outcome(outcome.key, "captioned", outcome.frames)
+            outcome = replace(outcome, status="captioned")
         with self._lock:
             self._file.write(json.dumps({"outcome": asdict(outcome)}) + "\n")
             for one in inputs:
@@ -245,8 +249,12 @@ def source_to_json(source: Source) -> str:
 def source_from_json(line: str) -> Source:
     """The inverse of ``source_to_json``."""
     fields = json.loads(line)
-    entry = fields.pop("entry")
-    source = Source(**fields, entry=None if entry is None else Entry(**entry))
+    entry, piece = fields.pop("entry"), fields.pop("piece", None)
+    source = Source(
+        **fields,
+        entry=None if entry is None else Entry(**entry),
+        piece=None if piece is None else Piece(**piece),
+    )
     if source.kind not in get_args(Kind) or (source.kind == "video" and source.entry is None):
         raise ValueError("no source")
     _expect_text(source.key, source.path)
@@ -265,13 +273,18 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
         one = Input(**content)
         _expect_text(one.key, one.etag, one.name, one.error or "")
     elif kind == "outcome":
-        outcome = Outcome(**content)
+        outcome = _outcome(content)
         _expect_text(outcome.key, outcome.reason or "")
         if outcome.status not in get_args(Status) or not isinstance(outcome.frames, int):
             raise ValueError("no outcome")
     else:
         raise ValueError(f"a line about {kind}")
     return fields
+
+
+def _outcome(fields: dict[str, Any]) -> Outcome:
+    piece = fields.get("piece")
+    return Outcome(**{**fields, "piece": None if piece is None else PieceDone(**piece)})
 
 
 def _expect_text(*values: object) -> None:

@@ -6,23 +6,25 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from dataclasses import asdict, replace
 from itertools import islice
 
 from model.errors import GpucaptError
 from pipeline.channels import Channel, Stopped
 from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.fencing import fenced
 from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
 from pipeline.loading import LazyModel
 from pipeline.manifest import read_done
 from pipeline.orders import Order, inputs_of
-from pipeline.outcomes import Input, Outcome
-from pipeline.parts import Parts
+from pipeline.outcomes import Input, Outcome, PieceDone
+from pipeline.pieces import Mark, parts_of
 from pipeline.progress import Progress
 from pipeline.reading import Chunk, End, Failed, Reader, Work, one_line
 from pipeline.source_info import SourceInfo
-from pipeline.sources import SetAside, Source, still_entries
+from pipeline.sources import Piece, SetAside, Source, still_entries
 from pipeline.stills import saved_rows
 from pipeline.storage import Entry
 from pipeline.turns import Turns
@@ -160,7 +162,7 @@ class Intake:
             self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
             return True
         try:
-            fingerprint = snapshot.fingerprint(source.kind, self._order.settings, self._model.version)
+            fingerprint = self._fingerprint(source, snapshot)
             done = self._tell_if_done(source, fingerprint, snapshot)
             found = done or self._read_in_turn(source, fingerprint, snapshot, number)
         except BadInput as error:  # its key cannot be a name at the destination
@@ -197,7 +199,7 @@ class Intake:
 
     def _claim(self, source: Source, fingerprint: str, snapshot: Snapshot) -> Work | bool:
         """Begin to work on a source; True when it is done by now, False when another worker has it."""
-        claim = self._claims.take(source.key)
+        claim = self._claims.take(source.claim_key)
         if claim is None:
             return False
         try:
@@ -212,7 +214,13 @@ class Intake:
         settled = filter(self._order.is_settled, still_entries(self._order.storage, source))
         return islice(settled, self._order.settings.selection.max_frames)
 
+    def _fingerprint(self, source: Source, snapshot: Snapshot) -> str:
+        piece = None if source.piece is None else asdict(source.piece)
+        return snapshot.fingerprint(source.kind, self._order.settings, self._model.version, piece=piece)
+
     def _tell_if_done(self, source: Source, fingerprint: str, snapshot: Snapshot) -> bool:
+        if source.piece is not None:
+            return self._tell_if_piece_done(source, source.piece, fingerprint, snapshot)
         if snapshot.count == 0:
             self._tell(Outcome(source.key, "left", reason="there is nothing of it to use for now"), ())
             return True
@@ -228,6 +236,29 @@ class Intake:
         self._tell(Outcome(source.key, "already done", done.counts.frames), inputs_of(source, snapshot, rows))
         return True
 
+    def _tell_if_piece_done(self, source: Source, piece: Piece, fingerprint: str, snapshot: Snapshot) -> bool:
+        """A piece is done when its mark says so, or when all of its film is."""
+        destination = self._order.destination
+        done = PieceDone(piece.index, piece.of, source.kind, fingerprint)
+        if source.kind == "video":
+            of_film = snapshot.fingerprint(source.kind, self._order.settings, self._model.version)
+            film = read_done(destination, source.key)
+            if film is not None and film.fingerprint == of_film:
+                inputs = inputs_of(source, snapshot, ())
+                self._tell(Outcome(source.key, "captioned", piece=done), inputs)
+                return True
+        elif snapshot.count == 0:
+            self._tell(Outcome(source.key, "captioned", piece=done), ())
+            return True
+        parts = parts_of(destination, source, fingerprint)
+        mark = Mark.read(parts)
+        if mark is None or mark.rows is None or mark.piece != piece or parts.resume() != mark.rows:
+            return False
+        rows = parts.rows() if source.kind == "stills" else ()
+        done = replace(done, rows=mark.rows, ran_on=mark.ran_on)
+        self._tell(Outcome(source.key, "captioned", mark.rows, piece=done), inputs_of(source, snapshot, rows))
+        return True
+
     def _begin(self, source: Source, fingerprint: str, claim: Claim, snapshot: Snapshot) -> Work | None:
         if self._tell_if_done(source, fingerprint, snapshot):  # since we looked
             claim.release()
@@ -236,12 +267,15 @@ class Intake:
         info = SourceInfo(
             source.key, source.kind, self._model.name, self._model.version, fingerprint, settings
         )
-        parts = Parts(self._order.destination, source.key, fingerprint)
+        parts = parts_of(self._order.destination, source, fingerprint)
         first = 0
         if self._order.overwrite:
             parts.remove()
         else:
             first = parts.resume()
+        if source.piece is not None:
+            with fenced(claim.assert_held):
+                Mark(source.piece).write(parts)
         work = Work(source, info, claim, parts, snapshot, first)
         self._in_flight.begin(work)
         self._progress.begin(source.key, first)

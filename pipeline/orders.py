@@ -66,4 +66,5 @@ def inputs_of(
             row = next(known, None)
         fits = row is not None and row.frame == entry.name and row.etag == entry.etag
         error = row.error if row is not None and fits else otherwise
-        yield Input(entry.key, entry.etag, still_name(source, entry.name), error)
+        shown = still_name(source, entry.name)
+        yield Input(entry.key, entry.etag, shown, error, entry.size, entry.modified)

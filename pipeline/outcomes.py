@@ -17,20 +17,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
 
+from pipeline.ahead import local_paths
 from pipeline.reports import append_to_run_csv, run_csv_header
+from pipeline.source_info import Kind
 from pipeline.storage import Storage
 
 Status = Literal["captioned", "already done", "set aside", "left"]
 
 
 @dataclass(frozen=True, slots=True)
+class PieceDone:
+    """What finishing a source must know of one of its pieces; the last three once it is captioned."""
+
+    index: int
+    of: int
+    kind: Kind
+    fingerprint: str = ""
+    rows: int = 0
+    ran_on: bool = False
+    """Whether a film's piece, for damage in it, holds everything up to the film's end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a source. ``reason`` says why one was set aside, or left for the next run."""
+    """What became of a source or a piece. ``reason`` says why one was set aside, or left for the next run."""
 
     key: str
     status: Status
     frames: int = 0
     reason: str | None = None
+    piece: PieceDone | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,8 @@ class Input:
     etag: str
     name: str
     error: str | None = None
+    size: int = 0
+    modified: float = 0.0
 
 
 @dataclass(slots=True)
@@ -99,6 +117,16 @@ class Outcomes:
     def errors(self) -> Iterator[tuple[str, str]]:
         """What was set aside and why, sorted by key."""
         yield from self._database.execute("SELECT key, reason FROM errors ORDER BY key, reason")
+
+    def status_of(self, key: str) -> Status | None:
+        """What became of a source."""
+        found = self._database.execute("SELECT status FROM sources WHERE key = ?", (key,)).fetchone()
+        return None if found is None else found[0]
+
+    def reason_of(self, key: str) -> str | None:
+        """Why a source as a whole was set aside."""
+        found = self._database.execute("SELECT reason FROM errors WHERE key = ?", (key,)).fetchone()
+        return None if found is None else found[0]
 
     def done_keys(self) -> Iterator[str]:
         """The sources whose outputs are there, sorted."""
@@ -159,11 +187,9 @@ def write_run_csv(run: Run, outcomes: Outcomes, destination: Storage) -> None:
         path = Path(scratch, "captions.csv")
         with path.open("wb") as file:
             file.write(run_csv_header().encode())
-            for key in outcomes.done_keys():
-                source_csv = f"{key}/captions.csv"
-                if destination.stat(source_csv) is not None:  # being replaced by another worker just now
-                    with destination.local_path(source_csv) as found:
-                        append_to_run_csv(found, file)
+            # One that is being replaced by another worker just now is not there.
+            for found in local_paths(destination, (f"{key}/captions.csv" for key in outcomes.done_keys())):
+                append_to_run_csv(found, file)
         destination.upload(path, f"{run.folder}/captions.csv")
 
 

@@ -136,8 +136,8 @@ def merge(parts: Iterable[tuple[int, int, Iterable[Row]]]) -> Iterator[Row]:
             continue
         for row in rows:
             if row.position >= end:
+                end = row.position + 1  # before the caller gives the row another position
                 yield row
-                end = row.position + 1
 
 
 def find_parts(storage: Storage, source_key: str) -> list[Parts]:

@@ -18,11 +18,12 @@ from pipeline.claims import Claim, ClaimLost
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
-from pipeline.frames import Frame, read_video
+from pipeline.frames import Frame, Known, Passage, read_video
 from pipeline.images import decode_still, thumbnail
 from pipeline.loading import LazyModel
 from pipeline.orders import Order
-from pipeline.parts import Parts, find_parts
+from pipeline.parts import Parts
+from pipeline.pieces import unfinished_rows
 from pipeline.rows import Row, is_illustrated
 from pipeline.source_info import SourceInfo
 from pipeline.sources import Source
@@ -54,6 +55,8 @@ class Work:
     """The first position that no part holds."""
     abandoned: bool = False
     """Another worker took over: whatever still comes of it is thrown away."""
+    passage: Passage | None = None
+    """Of a film that is worked on in pieces."""
 
     @property
     def rows_digest(self) -> str:
@@ -124,18 +127,27 @@ class Reader:
                 chunk = None
         if chunk is not None:
             yield chunk
-        if total == 0:
+        if total == 0 and work.source.piece is None:
             raise BadInput(f"{work.info.key}: there is no frame in it")
         yield End(work, total)
 
     def _video(self, work: Work) -> Iterator[_Item]:
         assert work.source.entry is not None
+        piece = work.source.piece
+        work.passage = None if piece is None else Passage(piece.index, piece.of)
         with self._fetcher.film(work.source.entry) as path:
-            frames = read_video(path, self._order.settings.selection, first_position=work.first)
-            yield from in_order(map(self._submit_frame, frames), _FRAMES_AHEAD)
+            frames = read_video(
+                path,
+                self._order.settings.selection,
+                first_position=work.first,
+                after=_last_known(work),
+                passage=work.passage,
+            )
+            submitted = (self._submit_frame(frame, row) for row, frame in enumerate(frames, work.first))
+            yield from in_order(submitted, _FRAMES_AHEAD)
 
-    def _submit_frame(self, frame: Frame) -> Future[_Item]:
-        return self._pool.submit(_prepared, frame, self._model.load())
+    def _submit_frame(self, frame: Frame, row: int) -> Future[_Item]:
+        return self._pool.submit(_prepared, frame, self._model.load(), row)
 
     def _stills(self, work: Work) -> Iterator[_Item]:
         yield from in_order(self._submitted_stills(work), 2 * self._order.resources.workers)
@@ -153,27 +165,16 @@ class Reader:
                 yield self._pool.submit(self._read_still, position, found, fetched, self._model.load())
 
     def _joined(self, work: Work) -> Iterator[Entry | Row]:
-        order = self._order
+        order, is_whole = self._order, work.source.piece is None
         return join(
             work.snapshot,
-            saved_rows(order.destination, work.info.key, work.rows_digest),
-            self._unfinished(work),
-            keep_missing=order.keep_missing,
+            # What a piece has in common with them is found again when the pieces are joined.
+            saved_rows(order.destination, work.info.key, work.rows_digest) if is_whole else (),
+            heapq.merge(*unfinished_rows(order.destination, work.source, work.info.fingerprint), key=name_of),
+            keep_missing=order.keep_missing and is_whole,
             reuse=not order.overwrite,
             reuse_errors=not order.retry_failed,
         )
-
-    def _unfinished(self, work: Work) -> Iterator[Row]:
-        """Rows of runs that never finished, from when the folder held other stills."""
-        found = find_parts(self._order.destination, work.info.key)
-        earlier = [
-            parts.rows()
-            for parts in found
-            if parts.fingerprint.startswith(work.rows_digest + "-")
-            and parts.fingerprint != work.info.fingerprint
-            and parts.resume()
-        ]
-        return heapq.merge(*earlier, key=name_of)
 
     def _read_still(
         self, position: int, entry: Entry, fetched: Future[bytes] | None, captioner: Captioner
@@ -181,7 +182,8 @@ class Reader:
         try:
             data = self._fetcher.read(entry) if fetched is None else fetched.result()
             image = decode_still(data, entry.name)
-            return _prepared(Frame(position, entry.name, None, image, entry.etag), captioner)
+            frame = Frame(position, entry.name, None, image, entry.etag)
+            return _prepared(frame, captioner, position)
         except (StorageUnavailable, CancelledError, Stopped):  # says nothing about the still
             raise
         except Exception as error:  # whatever a strange file makes a decoder do costs this still alone
@@ -189,8 +191,17 @@ class Reader:
             return row, None
 
 
-def _prepared(frame: Frame, captioner: Captioner) -> _Item:
-    row = Row(frame.position, frame.frame, frame.timestamp_s, "", [], 0.0, frame.etag)
+def _last_known(work: Work) -> Known | None:
+    """The last frame of a film that has a row."""
+    last = work.parts.last(work.first) if work.first else None
+    if last is None or not isinstance(last.frame, int) or last.timestamp_s is None:
+        return None
+    return last.frame, last.timestamp_s
+
+
+def _prepared(frame: Frame, captioner: Captioner, row_position: int) -> _Item:
+    """The row of a frame, which in a piece of a film has another position there than in the film."""
+    row = Row(row_position, frame.frame, frame.timestamp_s, "", [], 0.0, frame.etag)
     if is_illustrated(frame.position):
         row.thumbnail = thumbnail(frame.image)
     return row, captioner.prepare(frame.image)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -35,8 +36,30 @@ RESERVED = (".gpucapt", "runs")
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """The ``index``-th, from 0, of ``of`` pieces of a source that are worked on apart from each other.
+
+    Of a folder it is the stills whose names are greater than ``after`` and not greater than ``upto`` (None:
+    all that follow); of a video a passage that only the video itself can tell.
+    """
+
+    index: int
+    of: int
+    after: str = ""
+    upto: str | None = None
+
+    def holds(self, name: str) -> bool:
+        """Whether a still with this name belongs to it."""
+        return self.after.encode() < name.encode() and not self.is_past(name)
+
+    def is_past(self, name: str) -> bool:
+        """Whether a still with this name, and all that follow, belong to later pieces."""
+        return self.upto is not None and name.encode() > self.upto.encode()
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """One video, or one folder of stills."""
+    """One video, or one folder of stills; or a piece of it."""
 
     key: str
     kind: Kind
@@ -44,6 +67,12 @@ class Source:
     """The storage key of the video, or the folder ("" is the root)."""
     entry: Entry | None = None
     """The video; or the still, where SOURCE was one still; None for a folder."""
+    piece: Piece | None = None
+
+    @property
+    def claim_key(self) -> str:
+        """What a worker claims; of a piece it is hidden below the key, so that it meets no other source."""
+        return self.key if self.piece is None else f"{self.key}/.piece-{self.piece.index}-of-{self.piece.of}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +184,14 @@ def is_still(entry: Entry) -> bool:
 
 
 def still_entries(storage: Storage, source: Source) -> Iterator[Entry]:
-    """The stills of one source, sorted by name."""
+    """The stills of one source or piece, sorted by name."""
     if source.entry is not None:
         return iter((source.entry,))
-    return filter(is_still, storage.list_folder(source.path))
+    stills = filter(is_still, storage.list_folder(source.path))
+    piece = source.piece
+    if piece is None:
+        return stills
+    return takewhile(lambda entry: not piece.is_past(entry.name), (e for e in stills if piece.holds(e.name)))
 
 
 def open_source(url: str) -> tuple[Storage, Iterator[Source | SetAside]]:

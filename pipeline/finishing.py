@@ -1,0 +1,198 @@
+"""`gpucapt ingest finish`: what the shards did put together, and the inputs moved away."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from model.errors import GpucaptError
+from pipeline.claims import Claims
+from pipeline.errors import BadInput
+from pipeline.ingest_runs import Plan, RunFolder
+from pipeline.interruption import Interrupted, stopped_by_signals
+from pipeline.joining import Joiner, PieceOutcomes
+from pipeline.manifest import now
+from pipeline.outcomes import Input, Outcome, Outcomes, Run, Status, write_run_csv, write_summary
+from pipeline.storage import Storage, open_storage
+from pipeline.tuning import tuning
+
+_MOVES_AT_ONCE = 16
+"""From and to a remote storage; each is a few requests that take long and cost little."""
+_MOVES_WAITING = 256
+
+_log = logging.getLogger("gpucapt")
+
+
+def finish(url: str) -> str:
+    """Merge the outcomes of a run, join what was captioned in pieces, write the run's table, move its inputs
+    away, then write its summary.
+
+    Returns what to tell people. A run with a summary is finished. Raises GpucaptError when the run never was
+    planned.
+    """
+    folder, _ = RunFolder.parse(url)
+    summary = f"runs/{folder.id}/summary.json"
+    plan = folder.read_plan()
+    if plan is None and folder.is_empty:
+        return "there was nothing to do"
+    if folder.destination.stat(summary) is not None:
+        return f"finished before; see {folder.destination.url}/{summary}"
+    if plan is None:
+        raise GpucaptError(f"{url} never was planned; give the run that `gpucapt ingest plan` printed")
+    with Outcomes() as outcomes, PieceOutcomes() as pieces:
+        _read_outcomes(folder, plan, outcomes, pieces)
+        _join(folder, plan, outcomes, pieces)
+        run = _run(folder, plan)
+        write_run_csv(run, outcomes, folder.destination)
+        _move_inputs(folder, plan, outcomes)
+        write_summary(run, outcomes, folder.destination)
+        totals = outcomes.totals
+    return (
+        f"{totals.captioned} sources captioned ({totals.frames} frames), {totals.errors} set aside;"
+        f" see {folder.destination.url}/{summary}"
+    )
+
+
+def _read_outcomes(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: PieceOutcomes) -> None:
+    ended = 0
+    for key in folder.outcome_keys():
+        ended += not key.endswith("/plan.jsonl")
+        for outcome, inputs in folder.read_outcomes(key):
+            (outcomes if outcome.piece is None else pieces).add(outcome, inputs)
+    if ended < plan.shards:
+        _log.warning(
+            "%d of %d shards did not end; their inputs stay in %s for the next round",
+            plan.shards - ended,
+            plan.shards,
+            plan.incoming,
+        )
+
+
+def _join(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: PieceOutcomes) -> None:
+    signals: list[int] = []
+
+    def go_on() -> None:
+        if signals:
+            raise Interrupted(signals[0])
+
+    model = folder.read_model()
+    with (
+        stopped_by_signals(signals.append),
+        Claims(folder.destination, lease_s=tuning().lease) as claims,
+    ):
+        joiner = Joiner(folder.destination, plan.settings, model, claims, go_on)
+        for source in pieces.sources():
+            go_on()
+            outcome = joiner.join(source, partial(pieces.inputs, source.key))
+            if outcome.status == "left":
+                _log.warning("%s stays: %s", json.dumps(outcome.key, ensure_ascii=False), outcome.reason)
+            outcomes.add(outcome, pieces.inputs(source.key))
+
+
+def _run(folder: RunFolder, plan: Plan) -> Run:
+    name, version = folder.read_model()
+    started = datetime.fromtimestamp(plan.planned_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Run(
+        folder.id,
+        plan.incoming,
+        folder.destination.url,
+        started,
+        now(),
+        name,
+        version,
+        plan.settings.of_result("video"),
+    )
+
+
+def _move_inputs(folder: RunFolder, plan: Plan, outcomes: Outcomes) -> None:
+    mover = _Mover(
+        folder.id, open_storage(plan.incoming), open_storage(plan.archive), open_storage(plan.failed)
+    )
+    moves = _moves(folder, outcomes)
+    if not any(storage.is_remote for storage in (mover.incoming, mover.archive, mover.failed)):
+        for one in moves:
+            mover.move(one)
+        return
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(_MOVES_AT_ONCE, thread_name_prefix="move") as pool:
+        try:
+            for one in moves:
+                waiting.append(pool.submit(mover.move, one))
+                if len(waiting) >= _MOVES_WAITING:
+                    waiting.popleft().result()
+            while waiting:
+                waiting.popleft().result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _moves(folder: RunFolder, outcomes: Outcomes) -> Iterator[Input]:
+    """The files to be moved away; with an error those that could not be used."""
+    last = None
+    for key in folder.outcome_keys():
+        for outcome, inputs in folder.read_outcomes(key):
+            status, reason = _whole(outcome, outcomes)
+            if status == "left":
+                continue
+            for one in inputs:
+                if one.key != last:  # a film comes once for each of its pieces
+                    yield Input(one.key, one.etag, one.name, one.error or reason, one.size, one.modified)
+                last = one.key
+
+
+def _whole(outcome: Outcome, outcomes: Outcomes) -> tuple[Status, str | None]:
+    """What became of the source that an outcome is of, and why no file of it can be used, if none can."""
+    if outcome.piece is None:
+        return outcome.status, None
+    status = outcomes.status_of(outcome.key) or "left"
+    return status, outcomes.reason_of(outcome.key) if status == "set aside" else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mover:
+    run: str
+    incoming: Storage
+    archive: Storage
+    failed: Storage
+
+    def move(self, one: Input) -> None:
+        """Move a file to where it belongs, unless it is gone, or has come anew."""
+        if not self._is_same(one):
+            return
+        target = f"{self.run}/{one.key}"
+        place = self.archive if one.error is None else self.failed
+        if self._is_taken(place, target, one):
+            _log.warning("%s/%s stays: %s/%s is another file", self.incoming.url, one.key, place.url, target)
+            return
+        try:
+            if one.error is not None:
+                self.failed.write(f"{target}.error.json", self._why(one))
+            self.incoming.move(one.key, place, target)
+        except BadInput as error:  # what is in the way of one file must not keep the others
+            _log.warning("%s/%s stays: %s", self.incoming.url, one.key, error)
+        except GpucaptError:
+            if self._is_same(one):
+                raise
+
+    def _is_same(self, one: Input) -> bool:
+        there = self.incoming.stat(one.key)
+        # The same bytes sent again are another sending, though an object store gives them the same ETag.
+        return there is not None and there.etag == one.etag and abs(there.modified - one.modified) < 1
+
+    def _is_taken(self, place: Storage, target: str, one: Input) -> bool:
+        """Whether something else lies where a file is to go (a copy of it may, since the last try)."""
+        there = place.stat(target)
+        if there is None or (there.size == one.size and "-" in f"{there.etag}{one.etag}"):
+            return False  # the ETags of objects that were put in parts say little
+        return (there.size, there.etag) != (one.size, one.etag)
+
+    def _why(self, one: Input) -> bytes:
+        why = {"key": one.key, "reason": one.error, "run": self.run}
+        return (json.dumps(why, ensure_ascii=False, indent=2) + "\n").encode()

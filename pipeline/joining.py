@@ -1,0 +1,217 @@
+"""From the pieces of a source to its outputs, as if it had been captioned in one go."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from types import TracebackType
+
+from pipeline.claims import Claim, Claims
+from pipeline.errors import BadInput
+from pipeline.fingerprints import Snapshot, rows_digest
+from pipeline.manifest import read_done
+from pipeline.outcomes import Input, Outcome, PieceDone
+from pipeline.parts import Parts
+from pipeline.publishing import discard, publish
+from pipeline.reading import Work
+from pipeline.rows import Row
+from pipeline.settings import CaptionSettings
+from pipeline.source_info import Kind, SourceInfo
+from pipeline.sources import Source
+from pipeline.stills import Illustrations, join, saved_rows
+from pipeline.storage import Entry, Storage
+
+_LOOK_S = 0.5
+_PATIENCE_S = 180.0
+"""How long to wait for a worker that has the source: longer than the lease of one that was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What became of the pieces of one source, by their order; those that did not end are missing."""
+
+    key: str
+    outcomes: list[Outcome]
+
+    @property
+    def done(self) -> list[PieceDone]:
+        """The pieces that are captioned."""
+        return [one.piece for one in self.outcomes if one.status == "captioned" and one.piece is not None]
+
+    @property
+    def of(self) -> int:
+        """How many there should be."""
+        return next(one.piece.of for one in self.outcomes if one.piece is not None)
+
+
+class PieceOutcomes:
+    """The outcomes of all pieces of a run, on disk; told one after the other, read by source."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.NamedTemporaryFile(prefix="gpucapt-", suffix=".sqlite")  # noqa: SIM115
+        self._database = sqlite3.connect(self._file.name, isolation_level=None)
+        self._database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "CREATE TABLE pieces (key TEXT, number INTEGER, outcome TEXT, PRIMARY KEY (key, number))"
+            " WITHOUT ROWID;"
+            "CREATE TABLE inputs (key TEXT, number INTEGER, file INTEGER, input TEXT,"
+            " PRIMARY KEY (key, number, file)) WITHOUT ROWID;"
+        )
+
+    def add(self, outcome: Outcome, inputs: Iterable[Input]) -> None:
+        """Take in the outcome of one piece."""
+        assert outcome.piece is not None
+        one = outcome.key, outcome.piece.index
+        self._database.execute("BEGIN")
+        self._database.execute("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (*one, _to_json(outcome)))
+        self._database.executemany(
+            "INSERT OR REPLACE INTO inputs VALUES (?, ?, ?, ?)",
+            ((*one, number, json.dumps(asdict(file))) for number, file in enumerate(inputs)),
+        )
+        self._database.execute("COMMIT")
+
+    def sources(self) -> Iterator[Pieces]:
+        """The sources that have pieces, sorted by key."""
+        keys = self._database.execute("SELECT DISTINCT key FROM pieces ORDER BY key").fetchall()
+        for (key,) in keys:
+            found = self._database.execute("SELECT outcome FROM pieces WHERE key = ? ORDER BY number", (key,))
+            yield Pieces(key, [_from_json(outcome) for (outcome,) in found])
+
+    def inputs(self, key: str) -> Iterator[Input]:
+        """The files of a source in their order; a film once for all its pieces."""
+        last = None
+        found = self._database.execute("SELECT input FROM inputs WHERE key = ? ORDER BY number, file", (key,))
+        for (text,) in found:
+            one = Input(**json.loads(text))
+            if one.key != last:
+                yield one
+            last = one.key
+
+    def __enter__(self) -> PieceOutcomes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+        self._file.close()
+
+
+class _Incomplete(Exception):
+    """A row that should be there is not."""
+
+
+class Joiner:
+    """Joins sources whose pieces are done. ``go_on`` is called now and then, and raises to end early."""
+
+    def __init__(
+        self,
+        destination: Storage,
+        settings: CaptionSettings,
+        model: tuple[str, str],
+        claims: Claims,
+        go_on: Callable[[], None],
+    ) -> None:
+        self._destination = destination
+        self._settings = settings
+        self._model = model
+        self._claims = claims
+        self._go_on = go_on
+
+    def join(self, pieces: Pieces, inputs: Callable[[], Iterator[Input]]) -> Outcome:
+        """Write the outputs of a source when all of it is captioned; what became of the source."""
+        bad = next((one for one in pieces.outcomes if one.status == "set aside"), None)
+        done, kind = pieces.done, _kind(pieces)
+        digest = rows_digest(kind, self._settings, self._model[1])
+        fits = all(piece.of == pieces.of and piece.fingerprint.startswith(digest) for piece in done)
+        if bad is None and not (fits and len(done) == pieces.of):
+            count = f"{len(done) if fits else 0} of its {pieces.of} pieces are done"
+            return Outcome(pieces.key, "left", reason=f"{count}; the next run goes on with them")
+        entries = (Entry(one.key, one.size, one.etag, one.modified) for one in inputs())
+        with Snapshot(entries) as snapshot:
+            if snapshot.count == 0:
+                return Outcome(pieces.key, "left", reason="there is nothing of it to use for now")
+            return self._joined(pieces, snapshot, None if bad is None else bad.reason)
+
+    def _joined(self, pieces: Pieces, snapshot: Snapshot, bad: str | None) -> Outcome:
+        key, kind = pieces.key, _kind(pieces)
+        fingerprint = snapshot.fingerprint(kind, self._settings, self._model[1])
+        claim = self._claim(key)
+        if claim is None:
+            return Outcome(key, "left", reason="another worker has it; the next run looks at it again")
+        try:
+            info = SourceInfo(key, kind, *self._model, fingerprint, self._settings.of_result(kind))
+            parts = Parts(self._destination, key, fingerprint)
+            work = Work(Source(key, kind, ""), info, claim, parts, snapshot, 0)
+            if bad is not None:
+                discard(work, self._destination)
+                return Outcome(key, "set aside", reason=bad)
+            done = read_done(self._destination, key)
+            if done is not None and done.fingerprint == fingerprint:
+                discard(work, self._destination)
+                return Outcome(key, "captioned", done.counts.frames)
+            rows = self._film(pieces) if kind == "video" else self._folder(pieces, snapshot, work)
+            counts = publish(work, self._destination, None, rows=rows, go_on=self._go_on)
+            return Outcome(key, "captioned", counts.frames)
+        except _Incomplete:
+            return Outcome(key, "left", reason="rows of its pieces are gone; the next run makes them again")
+        except BadInput as error:
+            discard(work, self._destination)
+            return Outcome(key, "set aside", reason=str(error))
+        finally:
+            claim.release()
+
+    def _claim(self, key: str) -> Claim | None:
+        until = time.monotonic() + _PATIENCE_S
+        while (claim := self._claims.take(key)) is None and time.monotonic() < until:
+            self._go_on()
+            time.sleep(_LOOK_S)
+        return claim
+
+    def _rows_of(self, key: str, piece: PieceDone) -> Iterator[Row]:
+        count = 0
+        for row in Parts(self._destination, key, piece.fingerprint).rows():
+            yield row
+            count += 1
+        if count != piece.rows:
+            raise _Incomplete
+
+    def _film(self, pieces: Pieces) -> Iterator[Row]:
+        """The rows of a film. The piece that has run on to the end is the last one that counts."""
+        position = 0
+        for piece in pieces.done:
+            for row in self._rows_of(pieces.key, piece):
+                row.position = position
+                position += 1
+                yield row
+            if piece.ran_on:
+                return
+
+    def _folder(self, pieces: Pieces, snapshot: Snapshot, work: Work) -> Iterator[Row]:
+        """The rows of a folder, with those of stills that were archived before."""
+        new = (row for piece in pieces.done for row in self._rows_of(pieces.key, piece))
+        saved = saved_rows(self._destination, pieces.key, work.rows_digest)
+        illustrations = Illustrations()
+        for position, row in enumerate(join(snapshot, saved, new, keep_missing=True)):
+            if not isinstance(row, Row):
+                raise _Incomplete
+            row.position = position
+            illustrations.keep(row)
+            yield row
+
+
+def _kind(pieces: Pieces) -> Kind:
+    return next(one.piece.kind for one in pieces.outcomes if one.piece is not None)
+
+
+def _to_json(outcome: Outcome) -> str:
+    return json.dumps(asdict(outcome))
+
+
+def _from_json(text: str) -> Outcome:
+    fields = json.loads(text)
+    return Outcome(**{**fields, "piece": PieceDone(**fields["piece"])})

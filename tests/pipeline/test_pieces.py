@@ -1,0 +1,276 @@
+"""A long film, or a large folder, is captioned in pieces, and comes out as if it had been done in one go."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.ingest import Planning, finish, run_shard
+from pipeline.pieces import cut_film, cut_folder
+from pipeline.selection import Selection
+from pipeline.settings import CaptionSettings
+from pipeline.sources import Source
+from pipeline.storage import Entry
+from tests.media import write_video
+from tests.pipeline.jobs import (
+    RESOURCES,
+    caption,
+    command,
+    leftovers,
+    manifest,
+    rows,
+    start,
+    times,
+    write_stills,
+)
+
+SIZE = 16_000
+"""Bytes a piece."""
+
+
+class Work:
+    """A drop folder whose sources are cut into small pieces."""
+
+    def __init__(self, root: Path, model: Path) -> None:
+        self.root, self.model = root, model
+        self.incoming, self.out = root / "incoming", root / "out"
+        self.incoming.mkdir(parents=True)
+
+    def plan(self, *, size: int = SIZE, **options: Any) -> dict[str, Any]:
+        settings = CaptionSettings(
+            model=str(self.model), precision="fp32", beam_size=2, max_length=8, **options
+        )
+        return Planning(str(self.incoming), str(self.out), settings, settle_s=0.0, shard_size=size).run()
+
+    def shard(self, url: str) -> None:
+        run_shard(url, RESOURCES, "none")
+
+    def round(self, **options: Any) -> dict[str, Any]:
+        plan = self.plan(**options)
+        urls = list(plan["shards"])
+        random.Random(0).shuffle(urls)
+        for url in urls:
+            self.shard(url)
+        finish(plan["run"])
+        return plan
+
+
+@pytest.fixture
+def work(tmp_path: Path, tiny_model: Path) -> Work:
+    return Work(tmp_path, tiny_model)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of 20 s and some 90 kB, with a key frame now and then."""
+    scenes = ("astronaut", "coffee", "rocket", "cat", "temple")
+    path = write_video(tmp_path_factory.mktemp("film") / "film.mp4", scenes, frames_each=40, size=(128, 96))
+    assert 4 * SIZE < path.stat().st_size < 12 * SIZE
+    return path
+
+
+def pieces_of(plan: dict[str, Any]) -> list[Any]:
+    lines = [json.loads(line) for url in plan["shards"] for line in Path(url).read_text().splitlines()]
+    return [line["piece"] for line in lines]
+
+
+def assert_same(some: Path, others: Path) -> None:
+    """The outputs are the same; log-probabilities up to what another grouping into batches rounds."""
+    assert {path.name for path in some.iterdir()} == {path.name for path in others.iterdir()}
+    for path in (*some.glob("*.vtt"), *some.glob("*.srt"), some / "story.md"):
+        assert path.read_bytes() == (others / path.name).read_bytes()
+    found, wanted = rows(some.parent, some.name), rows(others.parent, others.name)
+    assert [row.pop("log_prob") for row in found] == pytest.approx(
+        [row.pop("log_prob") for row in wanted], abs=2e-4
+    )
+    assert found == wanted
+    pages = [folder.joinpath("report.html").read_text(encoding="utf-8") for folder in (some, others)]
+    pictures, wanted_pictures = (re.findall('"picture": ?"([^"]+)', page) for page in pages)
+    assert pictures == wanted_pictures != []
+
+
+@pytest.mark.parametrize("selection", [Selection(), Selection(every=None), Selection(fps=3)], ids=str)
+def test_a_film_in_pieces_comes_out_as_one(
+    work: Work, film: Path, selection: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.rows.MAX_ILLUSTRATED", 9)  # so that some frames go without their picture
+    shutil.copy2(film, work.incoming)
+    shutil.copytree(work.incoming, work.root / "sources")
+    plan = work.round(selection=selection)
+    assert len(pieces_of(plan)) > 3 and len(plan["shards"]) > 3
+    whole = work.root / "whole"
+    assert caption(work.root / "sources", whole, work.model, selection=selection) == 0
+    assert_same(work.out / "film.mp4", whole / "film.mp4")
+    assert manifest(work.out, "film.mp4")["fingerprint"] == manifest(whole, "film.mp4")["fingerprint"]
+    assert not list(work.incoming.rglob("*.mp4")) and list((work.root / "archive").rglob("film.mp4"))
+    assert leftovers(work.out) == []
+
+
+def test_caption_finds_what_was_done_in_pieces(work: Work, film: Path) -> None:
+    shutil.copy2(film, work.incoming)
+    shutil.copytree(work.incoming, work.root / "sources")
+    work.round()
+    before = times(work.out / "film.mp4")
+    assert caption(work.root / "sources", work.out, work.model) == 0
+    assert times(work.out / "film.mp4") == before
+
+
+def test_a_folder_in_pieces_comes_out_as_one(work: Work) -> None:
+    write_stills(work.incoming / "cam", 7)
+    work.round(size=1 << 30)
+    write_stills(work.incoming / "cam", 30, first=5)
+    (work.incoming / "cam/012.png").write_text("bad")
+    shutil.copytree(work.incoming, work.root / "sources")
+    write_stills(work.root / "sources/cam", 5)
+    plan = work.round(size=300_000)
+    assert len(pieces_of(plan)) > 3
+    whole = work.root / "whole"
+    assert caption(work.root / "sources", whole, work.model) == 3
+    assert_same(work.out / "cam", whole / "cam")
+    assert len(rows(work.out, "cam")) == 34
+    assert not list(work.incoming.rglob("*.png"))
+    assert [path.name for path in (work.root / "failed").rglob("*.png")] == ["012.png"]
+    assert leftovers(work.out) == []
+    [summary] = (work.out / "runs" / plan["run"].rpartition("/")[2]).glob("summary.json")
+    counts = json.loads(summary.read_text())["counts"]
+    assert (counts["sources"], counts["captioned"], counts["frames"], counts["errors"]) == (1, 1, 34, 1)
+
+
+def test_what_is_missing_is_all_that_the_next_round_does(work: Work, film: Path) -> None:
+    shutil.copy2(film, work.incoming)
+    plan = work.plan()
+    for url in plan["shards"][:-1]:
+        work.shard(url)
+    finish(plan["run"])
+    assert list(work.incoming.iterdir()), "a film of which a piece is missing stays"
+    assert not (work.out / "film.mp4").exists()
+    parts = times(work.out / ".gpucapt/parts")
+    again = work.plan()
+    for url in again["shards"][:-1]:
+        work.shard(url)
+    assert times(work.out / ".gpucapt/parts") == parts, "what was done is done again"
+    work.shard(again["shards"][-1])
+    finish(again["run"])
+    assert len(rows(work.out, "film.mp4")) == 20
+    assert leftovers(work.out) == []
+
+
+def test_finish_again_after_it_was_killed_in_the_middle(
+    work: Work, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy2(film, work.incoming)
+    write_stills(work.incoming / "cam", 12)
+    plan = work.plan(size=70_000)
+    for url in plan["shards"]:
+        work.shard(url)
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.finishing.write_run_csv", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            finish(plan["run"])
+    before = times(work.out / "film.mp4")
+    finish(plan["run"])
+    assert times(work.out / "film.mp4") == before
+    assert len(rows(work.out, "cam")) == 12
+    assert not [path for path in work.incoming.rglob("*") if path.is_file()]
+
+
+def test_a_film_replaced_while_its_pieces_are_captioned_stays(work: Work, film: Path) -> None:
+    shutil.copy2(film, work.incoming)
+    plan = work.plan()
+    work.shard(plan["shards"][0])
+    write_video(work.incoming / "film.mp4", ("cat",), frames_each=30)
+    for url in plan["shards"][1:]:
+        work.shard(url)
+    finish(plan["run"])
+    assert list(work.incoming.iterdir()) and not (work.out / "film.mp4").exists()
+    work.round()
+    assert len(rows(work.out, "film.mp4")) == 3 and leftovers(work.out) == []
+
+
+def test_two_plans_by_mistake_do_nothing_twice(work: Work, film: Path) -> None:
+    shutil.copy2(film, work.incoming)
+    write_stills(work.incoming / "cam", 12)
+    one, other = (work.plan(size=70_000) for _ in range(2))
+    for pair in zip(one["shards"], other["shards"], strict=True):
+        for url in pair:
+            work.shard(url)
+    finish(one["run"])
+    before = times(work.out / "film.mp4"), times(work.out / "cam"), times(work.root / "archive")
+    finish(other["run"])
+    assert (times(work.out / "film.mp4"), times(work.out / "cam"), times(work.root / "archive")) == before
+    assert leftovers(work.out) == []
+    late = work.plan(size=70_000)
+    assert late["shards"] == []
+
+
+def test_a_bad_film_is_set_aside_once_with_all_its_pieces(work: Work) -> None:
+    (work.incoming / "bad.mp4").write_bytes(os.urandom(5 * SIZE))
+    plan = work.round()
+    assert len(pieces_of(plan)) == 5
+    failed = sorted(path.name for path in (work.root / "failed").rglob("*") if path.is_file())
+    assert failed == ["bad.mp4", "bad.mp4.error.json"]
+    [summary] = (work.out / "runs").rglob("summary.json")
+    counts = json.loads(summary.read_text())["counts"]
+    assert (counts["sources"], counts["set_aside"], counts["errors"]) == (1, 1, 1)
+    assert leftovers(work.out) == []
+
+
+def test_selections_that_cannot_be_split_keep_their_film_whole(work: Work, film: Path) -> None:
+    shutil.copy2(film, work.incoming)
+    for selection in (Selection(scenes=True), Selection(max_frames=3), Selection(skip_duplicates=True)):
+        assert pieces_of(work.plan(selection=selection)) == [None]
+
+
+def test_cuts_depend_on_nothing_but_what_is_cut() -> None:
+    film = Source("a.mp4", "video", "a.mp4", Entry("a.mp4", 1000, "x", 0.0))
+    assert [piece.piece for _, piece in cut_film(film, 1000, 10)] == [None]
+    pieces = list(cut_film(film, 300, 10))
+    assert [source.piece and (source.piece.index, source.piece.of) for _, source in pieces] == [
+        (index, 4) for index in range(4)
+    ]
+    assert sum(cost for cost, _ in pieces) >= 1000
+    assert len(list(cut_film(film, 1, 10))) == 10
+    folder = Source("cam", "stills", "cam")
+    names = [f"{number:03}.png" for number in range(100)]
+    entries = [Entry(f"cam/{name}", number * 1000, "x", 0.0) for number, name in enumerate(names)]
+    cuts = [source.piece for _, source in cut_folder(folder, entries, 500_000)]
+    held = [[name for name in names if piece and piece.holds(name)] for piece in cuts]
+    assert [name for some in held for name in some] == names and all(held)
+    assert cuts[-1] is not None and cuts[-1].holds("zzz.png") and not cuts[-1].holds("000.png")
+
+
+@pytest.mark.slow
+def test_pieces_whose_workers_are_killed_at_any_time_lose_and_repeat_nothing(work: Work, film: Path) -> None:
+    for number in range(3):
+        shutil.copy2(film, work.incoming / f"{number}.mp4")
+    write_stills(work.incoming / "cam", 40)
+    whole = work.root / "whole"
+    shutil.copytree(work.incoming, work.root / "sources")
+    assert caption(work.root / "sources", whole, work.model, selection=Selection(fps=4)) == 0
+    chance = random.Random(7)
+    for _ in range(12):
+        plan = work.plan(size=70_000, selection=Selection(fps=4))
+        urls = [*plan["shards"]]
+        chance.shuffle(urls)
+        for url in urls[: chance.randint(1, len(urls))]:
+            line = command("ingest", "shard", url, "--batch-size=4", "--device=cpu", "--progress=none")
+            process = start(line)
+            try:
+                process.communicate(timeout=chance.uniform(2.5, 6.0))
+            except TimeoutError:
+                pass
+            except Exception:
+                process.kill()
+                process.communicate()
+        finish(plan["run"])
+    work.round(size=70_000, selection=Selection(fps=4))
+    for key in ("0.mp4", "1.mp4", "2.mp4", "cam"):
+        assert_same(work.out / key, whole / key)
+    assert leftovers(work.out) == []

@@ -37,26 +37,33 @@ def plan(
     settle: Annotated[
         float,
         typer.Option(
-            envvar="GPUCAPT_SETTLE", min=0, metavar="SECONDS", help="Leave files alone that are younger."
+            envvar="GPUCAPT_SETTLE",
+            min=0,
+            metavar="SECONDS",
+            help="Leave files alone that are younger, and files on disk that still change.",
         ),
     ] = 10.0,
     shard_size: Annotated[
         str,
         typer.Option(
-            envvar="GPUCAPT_SHARD_SIZE", help="About how much input a shard is, such as 500M or 2G."
+            envvar="GPUCAPT_SHARD_SIZE",
+            help="About how much input a shard is, such as 500M or 2G. A larger film or folder is cut into"
+            " pieces of this size, which are captioned by as many workers and joined at the end.",
         ),
-    ] = "1G",
+    ] = "512M",
     shards: Annotated[
         int | None,
-        typer.Option(envvar="GPUCAPT_SHARDS", min=1, max=1024, help="How many shards, whatever their size."),
+        typer.Option(envvar="GPUCAPT_SHARDS", min=1, max=1024, help="How many shards, rather than by size."),
     ] = None,
     archive: Annotated[
         str | None,
-        typer.Option(envvar="GPUCAPT_ARCHIVE", help="Where done inputs go. [default: beside INCOMING]"),
+        typer.Option(
+            envvar="GPUCAPT_ARCHIVE", help="Where done inputs go. [default: archive beside INCOMING]"
+        ),
     ] = None,
     failed: Annotated[
         str | None,
-        typer.Option(envvar="GPUCAPT_FAILED", help="Where bad inputs go. [default: beside INCOMING]"),
+        typer.Option(envvar="GPUCAPT_FAILED", help="Where bad inputs go. [default: failed beside INCOMING]"),
     ] = None,
     most_shards: Annotated[
         int,

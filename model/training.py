@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 Stage = Literal["decoder", "finetune"]
 _LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def _nothing() -> None:
+    return
 
 
 @dataclass(slots=True)
@@ -74,6 +78,8 @@ class StagePlan:
     config: CheckpointConfig
     vocabulary: Vocabulary
     trained: dict[str, Any] = field(default_factory=dict)
+    saved: Callable[[], None] = _nothing
+    """Called between epochs, when the state of the last one is whole on disk."""
 
     @property
     def best(self) -> Path:
@@ -114,6 +120,7 @@ def _fit(plan: StagePlan, network: CaptionNetwork, data: Data, *, resume: bool) 
                 plan.directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
             ),
             EpochLine(),
+            Saved(plan.saved),
         ],
         num_sanity_val_steps=0,
         log_every_n_steps=10,
@@ -237,6 +244,17 @@ class CaptioningModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.best = checkpoint["best"]
+
+
+class Saved(Callback):
+    """Tells that the state of an epoch is on disk: at the start of the next, since saving comes last."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.tell = tell
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.tell()
 
 
 class EpochLine(Callback):

@@ -105,12 +105,12 @@ def _words(sentence: dict[str, Any]) -> list[str]:
 def preprocess(
     dataset: str,
     examples: Sequence[Example],
-    images: Path,
+    images: Path | Callable[[str], bytes],
     out: Path,
     settings: Preprocessing,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
-    """Write the dataset's files into `out`.
+    """Write the dataset's files into `out`. `images` is the folder of the pictures, or reads them by name.
 
     Broken or missing pictures are left out and listed; more than `max_bad` of them are an error, and so is a
     train split without any picture.
@@ -159,7 +159,7 @@ def _write_split(
     split: str,
     base: str,
     examples: Sequence[Example],
-    images: Path,
+    images: Path | Callable[[str], bytes],
     vocabulary: Vocabulary,
     settings: Preprocessing,
     report: Report,
@@ -220,13 +220,18 @@ def _check_limit(report: Report, limit: int) -> None:
 
 
 def _prepared(
-    examples: Sequence[Example], images: Path, prepare: Preparation, workers: int
+    examples: Sequence[Example],
+    images: Path | Callable[[str], bytes],
+    prepare: Preparation,
+    workers: int,
 ) -> Iterator[tuple[Example, NDArray[np.uint8] | str]]:
     """Each example with its prepared picture, or with the reason why there is none; in order."""
 
+    read = images if callable(images) else lambda name: (images / name).read_bytes()
+
     def load(example: Example) -> NDArray[np.uint8] | str:
         try:
-            return prepare(decode_still((images / example.image).read_bytes(), example.image))
+            return prepare(decode_still(read(example.image), example.image))
         except FileNotFoundError:
             return "the file is missing."
         except (BadInput, OSError) as error:

@@ -16,7 +16,9 @@ from pipeline.settings import CaptionSettings, Resources
 Model = Annotated[
     str | None,
     typer.Option(
-        envvar="GPUCAPT_MODEL", metavar="DIR", help="Checkpoint directory; the bundled one if not given."
+        envvar="GPUCAPT_MODEL",
+        metavar="DIR|S3-URL",
+        help="Checkpoint directory; the bundled one if not given.",
     ),
 ]
 BeamSize = Annotated[

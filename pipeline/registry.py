@@ -6,14 +6,15 @@ from pathlib import Path
 
 from model.checkpoint import BUNDLED, checkpoint_version, read_config
 from model.errors import GpucaptError
+from pipeline.checkpoints import checkpoint_folder
 
 
 def resolve_model(model: str | None) -> Path:
-    """The checkpoint directory that ``model`` names; the bundled one for None.
+    """The checkpoint directory that ``model`` (a path or an s3:// URL) names; the bundled one for None.
 
     Raises GpucaptError when there is no such directory or it is no checkpoint.
     """
-    directory = BUNDLED if model is None else Path(model)
+    directory = BUNDLED if model is None else checkpoint_folder(model)
     if not directory.is_dir():
         if model is None:
             raise GpucaptError("this installation brings no model along; name a checkpoint with --model DIR")

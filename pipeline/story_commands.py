@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,9 +20,9 @@ def about() -> None:
 @story.command("new", hidden=True)
 def new(
     captions: Annotated[
-        Path, typer.Option("--from", envvar="GPUCAPT_FROM", help="A captions.json that gpucapt wrote.")
+        str, typer.Option("--from", envvar="GPUCAPT_FROM", help="A captions.json that gpucapt wrote.")
     ],
-    out: Annotated[Path, typer.Option(envvar="GPUCAPT_OUT", help="Where to write the story, as JSON.")],
+    out: Annotated[str, typer.Option(envvar="GPUCAPT_OUT", help="Where to write the story, as JSON.")],
 ) -> None:
     """Begin a story."""
     from pipeline.story_files import tell_story

@@ -10,19 +10,29 @@ from typing import Any
 
 from model.errors import GpucaptError
 from pipeline.errors import WrongUsage
+from pipeline.places import input_file, output_file
 from pipeline.rows import Row
 from pipeline.source_info import SourceInfo
+from pipeline.storage import is_s3
 from pipeline.stories import outline_story
 
 
-def tell_story(captions: Path, out: Path) -> str:
-    """Tell the story of one source's captions; returns it as Markdown.
+def tell_story(captions: str | Path, out: str | Path) -> str:
+    """Tell the story of one source's captions, files or s3:// URLs; returns it as Markdown.
 
     Raises GpucaptError when ``captions`` is no captions.json, or ``out`` cannot be written; WrongUsage when
     they are the same file.
     """
-    if _is_same_file(captions, out):
-        raise WrongUsage(f"the story would replace {captions}, which it is told from; name another file")
+    same = WrongUsage(f"the story would replace {captions}, which it is told from; name another file")
+    if is_s3(str(captions)) and str(captions) == str(out):
+        raise same
+    with input_file(str(captions)) as source, output_file(str(out)) as target:
+        if _is_same_file(source, target):
+            raise same
+        return _tell_story(source, target)
+
+
+def _tell_story(captions: Path, out: Path) -> str:
     try:
         content: Any = json.loads(captions.read_text(encoding="utf-8"))
         info = SourceInfo(

@@ -7,63 +7,109 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.errors import GpucaptError
 from model.recipe import Recipe
+from pipeline import places
+from pipeline.checkpoints import checkpoint_folder
+from pipeline.settings import available_cores
+from pipeline.storage import is_s3
+
+if TYPE_CHECKING:
+    from model.captioner import Captioner, CaptionNetwork, CheckpointConfig
+    from model.metrics import Scores
+    from model.vocabulary import Vocabulary
+    from pipeline.datasets import CaptionedPictures
+
+_READERS = 16
+"""Pictures of an object store that are read at the same time: that is waiting, as a rule."""
 
 log = logging.getLogger(__name__)
 
 
-def run_preprocess(dataset: Path, images: Path, out: Path, **settings: Any) -> None:
-    """DATASET (Karpathy's JSON) and its folder of pictures → HDF5 and JSON in OUT."""
+def run_preprocess(dataset: str, images: str, out: str, **settings: Any) -> None:
+    """DATASET (Karpathy's JSON) and its folder of pictures → HDF5 and JSON in OUT; paths or s3:// URLs."""
     from pipeline.datasets import Preprocessing, preprocess, read_karpathy
 
-    name, examples = read_karpathy(dataset)
-    if not images.is_dir():
-        raise GpucaptError(f"{images}: there is no such folder of pictures.")
+    with places.input_file(dataset) as file:
+        name, examples = read_karpathy(file)
+    read = places.reader(images)
+    if is_s3(images) and "workers" not in settings:
+        settings["workers"] = max(_READERS, available_cores())
     began = time.monotonic()
-    report = preprocess(name, examples, images, out, Preprocessing(**settings), _log_progress("pictures"))
+    with places.output_folder(out) as output:
+        report = preprocess(
+            name, examples, read, output.path, Preprocessing(**settings), _log_progress("pictures")
+        )
     for image, reason in report.skipped:
         log.warning("left out %s: %s", image, reason)
     counts = ", ".join(f"{split} {count}" for split, count in report.pictures.items())
     log.info("%s: %s; %d words; %.0f s", out, counts, report.words, time.monotonic() - began)
 
 
-def load_recipe(path: Path | None, overrides: dict[str, Any]) -> Recipe:
+def load_recipe(url: str | None, overrides: dict[str, Any]) -> Recipe:
     """A recipe from a YAML file (or the defaults), with single fields replaced."""
     values: dict[str, Any] = {}
-    if path is not None:
-        import yaml
-
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except FileNotFoundError as error:
-            raise GpucaptError(f"{path}: there is no such recipe.") from error
-        except yaml.YAMLError as error:
-            raise GpucaptError(f"{path} is not valid YAML ({str(error).splitlines()[0]}).") from error
-        if not isinstance(values, dict):
-            raise GpucaptError(f"{path} is not a recipe: it should be a mapping of field: value.")
+    if url is not None:
+        with places.input_file(url) as path:
+            values = _read_yaml(path)
     return Recipe.from_dict({**values, **overrides})
 
 
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise GpucaptError(f"{path}: there is no such recipe.") from error
+    except yaml.YAMLError as error:
+        raise GpucaptError(f"{path} is not valid YAML ({str(error).splitlines()[0]}).") from error
+    if not isinstance(values, dict):
+        raise GpucaptError(f"{path} is not a recipe: it should be a mapping of field: value.")
+    return values
+
+
 def run_train(
-    data: Path, out: Path, recipe: Recipe, *, resume: bool = False, init_from: Path | None = None
+    data: str, out: str, recipe: Recipe, *, resume: bool = False, init_from: str | None = None
 ) -> None:
-    """Train by `recipe` on a preprocessed dataset; OUT gets checkpoint/, the logs and the resolved recipe."""
+    """Train by `recipe` on a preprocessed dataset; OUT gets checkpoint/, the logs and the resolved recipe.
+
+    In an object store OUT is kept up to date about once a minute, between epochs, so that a run that dies can
+    be resumed from there by another machine.
+    """
+    with places.output_folder(out, also_when_failed=True) as output:
+        if output.holds(".training") and not resume:
+            raise GpucaptError(
+                f"{out} holds a training run already: --resume goes on with it, or name another folder."
+            )
+        if resume:
+            output.fetch()
+        start = None if init_from is None else checkpoint_folder(init_from)
+        with places.input_folder(data, wanted=_but_for("test")) as folder:
+            _train(folder, output, recipe, resume=resume, init_from=start)
+
+
+def _but_for(*splits: str) -> Callable[[str], bool]:
+    """Which files of a dataset to fetch: not the pictures of some splits."""
+    names = tuple(f"{split.upper()}_IMAGES_" for split in splits)
+    return lambda key: not key.startswith(names)
+
+
+def _train(
+    data: Path, output: places.Output, recipe: Recipe, *, resume: bool, init_from: Path | None
+) -> None:
     import torch
     import yaml
 
-    from model.captioner import CaptionNetwork, CheckpointConfig, SearchDefaults, build_network, load_network
+    from model.captioner import CheckpointConfig, SearchDefaults, load_network
     from model.preparation import Preparation
     from model.training import StagePlan, encode_pictures, run_stage
     from pipeline.datasets import CaptionedPictures, read_manifest, read_wordmap, store_features
 
+    out = output.path
     state = out / ".training"
-    if state.exists() and not resume:
-        raise GpucaptError(
-            f"{out} holds a training run already: --resume goes on with it, or name another folder."
-        )
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
     manifest, vocabulary = read_manifest(data), read_wordmap(data)
@@ -85,8 +131,7 @@ def run_train(
                 f"{init_from} was made with another vocabulary or architecture than this run's."
             )
     else:
-        weights = recipe.encoder_weights
-        network = build_network(config, vocabulary, "imagenet" if weights == "imagenet" else _path(weights))
+        network = _new_network(config, vocabulary, recipe.encoder_weights)
     trained: dict[str, Any] = {"dataset": manifest["base"], "recipe": _portable(recipe)}
     best = None
     if recipe.epochs:
@@ -98,28 +143,49 @@ def run_train(
                 mirrored=split == "train",
                 progress=_log_progress(f"{split} pictures encoded"),
             )
-        plan = StagePlan("decoder", recipe, recipe.epochs, state / "decoder", config, vocabulary, trained)
+        plan = StagePlan(
+            "decoder",
+            recipe,
+            recipe.epochs,
+            state / "decoder",
+            config,
+            vocabulary,
+            trained,
+            output.save_now_and_then,
+        )
         network = run_stage(plan, network, _loaders(data, recipe, state), resume=resume)
         best = plan.best
     if recipe.finetune_epochs:
         plan = StagePlan(
-            "finetune", recipe, recipe.finetune_epochs, state / "finetune", config, vocabulary, trained
+            "finetune",
+            recipe,
+            recipe.finetune_epochs,
+            state / "finetune",
+            config,
+            vocabulary,
+            trained,
+            output.save_now_and_then,
         )
         network = run_stage(plan, network, _loaders(data, recipe, None), resume=resume)
         best = plan.best
     if best is None:
         raise GpucaptError("The recipe trains nothing: epochs and finetune_epochs are both 0.")
-    _publish(best, out / "checkpoint", seconds=time.time() - began)
+    _publish(best, out / "checkpoint", output.url, seconds=time.time() - began)
+
+
+def _new_network(config: CheckpointConfig, vocabulary: Vocabulary, weights: str | None) -> CaptionNetwork:
+    from model.captioner import build_network
+
+    if weights is None or weights == "imagenet":
+        return build_network(config, vocabulary, weights)
+    with places.input_file(weights) as path:
+        return build_network(config, vocabulary, path)
 
 
 def _portable(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a checkpoint carries it: of a weights file only its name."""
     weights = recipe.encoder_weights
     return {**recipe.to_dict(), "encoder_weights": weights and Path(weights).name}
-
-
-def _path(weights: str | None) -> Path | None:
-    return None if weights is None else Path(weights)
 
 
 def _loaders(data: Path, recipe: Recipe, features: Path | None) -> Any:
@@ -150,23 +216,25 @@ def _loaders(data: Path, recipe: Recipe, features: Path | None) -> Any:
     return Data(load("train")[0], validation, pictures.references)
 
 
-def _publish(best: Path, target: Path, *, seconds: float) -> None:
+def _publish(best: Path, target: Path, url: str, *, seconds: float) -> None:
     from model.checkpoint import read_config, read_tensors, read_vocabulary, write_checkpoint
 
     config = read_config(best)
     config["training"]["seconds"] = round(seconds)
     write_checkpoint(target, config, read_vocabulary(best), read_tensors(best))
-    log.info("%s: the best network, validation CIDEr %.3f", target, config["training"]["val_cider"])
+    log.info(
+        "%s/%s: the best network, validation CIDEr %.3f", url, target.name, config["training"]["val_cider"]
+    )
 
 
 def run_evaluate(
-    model: Path,
-    data: Path,
+    model: str,
+    data: str,
     *,
     split: str = "test",
     beam_size: int = 5,
     max_length: int = 40,
-    out: Path | None = None,
+    out: str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -174,10 +242,28 @@ def run_evaluate(
 ) -> dict[str, float]:
     """Caption a split by beam search and score it; prints the scores, writes them and the captions to OUT."""
     from model.captioner import load_captioner
+
+    captioner = load_captioner(checkpoint_folder(model), device=device, precision=precision)
+    if out is not None:
+        places.check_output(out)
+    others = [one for one in ("train", "val", "test") if one != split]
+    with places.input_folder(data, wanted=_but_for(*others)) as folder:
+        return _evaluate(captioner, folder, split, beam_size, max_length, out, batch_size, limit)
+
+
+def _evaluate(
+    captioner: Captioner,
+    data: Path,
+    split: str,
+    beam_size: int,
+    max_length: int,
+    out: str | None,
+    batch_size: int | None,
+    limit: int | None,
+) -> dict[str, float]:
     from model.metrics import score_captions
     from pipeline.datasets import CaptionedPictures
 
-    captioner = load_captioner(model, device=device, precision=precision)
     pictures = CaptionedPictures(data, split)
     count = min(len(pictures), limit or len(pictures))
     size = batch_size or captioner.default_batch_size()
@@ -195,7 +281,6 @@ def run_evaluate(
     scores = score_captions(said, pictures.references)
     result = {name: round(value, 4) for name, value in scores.corpus.items()}
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         facts = {
             "model": captioner.name,
             "model_version": captioner.version,
@@ -208,17 +293,25 @@ def run_evaluate(
             "seconds": round(seconds, 1),
             "scores": result,
         }
-        (out / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        with (out / "captions.jsonl").open("w", encoding="utf-8") as file:
-            for key, text in said.items():
-                row = {
-                    "image": pictures.names[int(key)],
-                    "caption": text,
-                    "references": pictures.references[key],
-                    "scores": {name: round(value, 4) for name, value in scores.pictures[key].items()},
-                }
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        with places.output_folder(out) as output:
+            _write_scores(output.path, facts, said, scores, pictures)
     return result
+
+
+def _write_scores(
+    out: Path, facts: dict[str, Any], said: dict[str, str], scores: Scores, pictures: CaptionedPictures
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with (out / "captions.jsonl").open("w", encoding="utf-8") as file:
+        for key, text in said.items():
+            row = {
+                "image": pictures.names[int(key)],
+                "caption": text,
+                "references": pictures.references[key],
+                "scores": {name: round(value, 4) for name, value in scores.pictures[key].items()},
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _log_progress(what: str, seconds: float = 5.0) -> Callable[[int, int], None]:

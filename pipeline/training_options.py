@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,9 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def preprocess(
-    dataset: Annotated[Path, typer.Argument(help="Captions: a JSON file as Karpathy's.")],
-    images: Annotated[Path, typer.Argument(help="The folder of the pictures.")],
-    out: Annotated[Path, typer.Argument(help="A folder for the HDF5 and JSON files.")],
+    dataset: Annotated[str, typer.Argument(help="Captions: a JSON file as Karpathy's.")],
+    images: Annotated[str, typer.Argument(help="The folder of the pictures.")],
+    out: Annotated[str, typer.Argument(help="A folder for the HDF5 and JSON files.")],
     min_word_freq: Annotated[
         int, typer.Option(envvar="GPUCAPT_MIN_WORD_FREQ", help="Rarer words are unknown.")
     ] = 5,
@@ -59,17 +58,17 @@ def preprocess(
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="What `gpucapt preprocess` made.")],
-    out: Annotated[Path, typer.Argument(help="A folder for the checkpoint and the logs.")],
+    data: Annotated[str, typer.Argument(help="What `gpucapt preprocess` made.")],
+    out: Annotated[str, typer.Argument(help="A folder for the checkpoint and the logs.")],
     recipe: Annotated[
-        Path | None,
+        str | None,
         typer.Option(envvar="GPUCAPT_RECIPE", metavar="FILE.yaml", help="Any field is an option, too."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", envvar="GPUCAPT_RESUME", help="Go on with the run in OUT.")
     ] = False,
     init_from: Annotated[
-        Path | None,
+        str | None,
         typer.Option(envvar="GPUCAPT_INIT_FROM", metavar="CHECKPOINT", help="Begin with its weights."),
     ] = None,
     **overrides: Any,
@@ -82,13 +81,13 @@ def train(
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A checkpoint directory.")],
-    data: Annotated[Path, typer.Argument(help="What `gpucapt preprocess` made.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint directory.")],
+    data: Annotated[str, typer.Argument(help="What `gpucapt preprocess` made.")],
     split: Annotated[str, typer.Option(envvar="GPUCAPT_SPLIT")] = "test",
     beam_size: Annotated[int, typer.Option(envvar="GPUCAPT_BEAM_SIZE")] = 5,
     max_length: Annotated[int, typer.Option(envvar="GPUCAPT_MAX_LENGTH")] = 40,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(envvar="GPUCAPT_OUT", help="A folder for the captions and scores of each picture."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(envvar="GPUCAPT_BATCH_SIZE")] = None,

@@ -36,6 +36,8 @@ class Tuning(BaseSettings):
     """Where films of remote storage are kept while they are read; None is the folder for temporary files."""
     spool_size: ByteSize = Field(default=ByteSize(20 * 10**9), gt=0)
     """How much of them is kept at most by one worker (and never more than half of what the disk has free)."""
+    cache: Path | None = None
+    """Where models from remote storage are kept; None is gpucapt's folder in the user's cache."""
     lease: float = Field(default=60.0, ge=1)
     """For how long a source stays with a worker that is not heard of."""
 

@@ -243,6 +243,8 @@ class LocalStorage(Storage):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 source.rename(target)
+                if os.path.lexists(source) and source.samefile(target):
+                    source.unlink()  # two names of one file, which rename leaves alone
             except OSError as error:
                 if error.errno in (errno.EXDEV, errno.ENOENT):
                     return False

@@ -73,10 +73,12 @@ class Claim:
     def release(self) -> None:
         """Give the source back; what another worker has taken over, or may have, is left alone."""
         self._claims.forget(self)
-        with self._lock:
+        with self._lock, suppress(ClaimLost):
+            if self._entry is not None and clock_s() > self._until - self._claims.lease_s / 4:
+                self._renew()
             entry, self._entry = self._entry, None
             if entry is not None:
-                with suppress(ClaimLost), fenced(self._assert_in_time):
+                with fenced(self._assert_in_time):
                     self._claims.storage.delete(entry.key)
 
     def abandon(self) -> None:

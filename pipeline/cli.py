@@ -160,6 +160,9 @@ def _unexpected(error: Exception) -> str:
 def _end(message: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
+    transfers = sys.modules.get("pipeline.s3_transfers")
+    if transfers is not None:  # its threads end with the process: what they are uploading must not remain
+        transfers.abort_all()
     print(message, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

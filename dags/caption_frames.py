@@ -14,12 +14,13 @@ be used to `failed/<run>/`, each with a `.error.json` that says why.
 | `outcome` | fails when one of the tasks above failed, so that the run does; otherwise it is skipped |
 
 **A bad input is not a failure**: it is set aside with its reason, and the run succeeds. `caption` is red
-only when the work itself broke (no memory, no disk, no GPU). Clear that one task instance together with
-what is downstream of it: it goes on after the last frames it saved, and the other shards are left alone.
-`finish` runs all the same, so that good work is not held up. Running the DAG again is always safe: what is
-done is not done twice.
+only when the work itself broke (no memory, no disk, no GPU), after that shard alone was tried again.
+`finish` runs all the same, so that good work is not held up, and what the broken shard had to do stays in
+incoming. Mend the cause and run the DAG again: it goes on after the last frames that were saved. Running it
+again is always safe: what is done is not done twice.
 
-**Configuration** is read from the environment of the scheduler and the workers:
+**Configuration** is read from the environment of the scheduler and the workers (`docs/operate.md` lists all
+of it):
 
 - `GPUCAPT_INCOMING`, `GPUCAPT_DESTINATION`: folders or `s3://bucket/prefix`. With both set the DAG runs on
   its schedule; without, it runs when triggered, and the form asks for them.
@@ -30,11 +31,12 @@ done is not done twice.
   variables, or `GPUCAPT_AWS_CONN_ID`, the name of an Airflow connection.
 - `GPUCAPT_EVERY`, `GPUCAPT_MAX_FRAMES`, `GPUCAPT_BEAM_SIZE`, `GPUCAPT_MODEL`, `GPUCAPT_STORY`: what the
   trigger form is filled with. Any other option of `gpucapt ingest` can be set the same way.
-- `GPUCAPT_RUNNER`: where the command lines run. `local` (the default) is a process beside the scheduler.
+- `GPUCAPT_RUNNER`: where the command lines run. `local` (the default) is a process beside the Airflow worker,
+  `docker` a container, `kubernetes` a pod.
 - `GPUCAPT_COMMAND`: how the local runner starts gpucapt. Default: the one in Airflow's own environment.
 - `GPUCAPT_GPU_POOL`: the Airflow pool of the `caption` tasks, one slot a GPU. Make it with
   `airflow pools set gpu 2 GPUs`, then set `GPUCAPT_GPU_POOL=gpu`. Without it they are in the default pool,
-  and one shard is captioned at a time.
+  and the local runner captions one shard at a time.
 - `GPUCAPT_RETRIES`: how often a failed task is tried again, after half a minute, one, two … Default: 2.
 - `GPUCAPT_RETRY_DELAY`: how many seconds the first of them waits. Default: 30.
 """

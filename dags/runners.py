@@ -14,6 +14,7 @@ the operator. Every runner keeps the same promises:
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,12 +25,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from airflow.sdk import BaseOperator, Context, XComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 Arguments = Sequence[str] | XComArg | Callable[..., list[str]]
+Gpus = Literal["none", "one", "all"]
 
 WRONG_USAGE = 2
 LONGEST_LOGGED_LINE = 4000
@@ -45,19 +47,27 @@ class Runner:
     options: Mapping[str, Any] = field(default_factory=dict)
     gpu_options: Mapping[str, Any] = field(default_factory=dict)
     """Added for a task that uses a GPU."""
+    takes_gpus: bool = False
+    """Whether the operator is told, as ``gpus``, how many a task gets; else it sees all of the machine's."""
 
-    def task(self, task_id: str, arguments: Arguments, *, gpu: bool = False, **options: Any) -> BaseOperator:
-        """One task that runs ``gpucapt`` with these arguments."""
+    def task(
+        self, task_id: str, arguments: Arguments, *, gpu: bool | Literal["all"] = False, **options: Any
+    ) -> BaseOperator:
+        """One task that runs ``gpucapt`` with these arguments, without a GPU, with one or with all."""
         return self.operator(task_id=task_id, **self._options(gpu, {**options, self.takes: arguments}))
 
-    def mapped(self, task_id: str, arguments: XComArg, *, gpu: bool = False, **options: Any) -> Any:
+    def mapped(
+        self, task_id: str, arguments: XComArg, *, gpu: bool | Literal["all"] = False, **options: Any
+    ) -> Any:
         """One task for each list of arguments in ``arguments``; the last argument names it in the UI."""
         named = {"map_index_template": f"{{{{ task.{self.takes}[-1].rsplit('/', 1)[-1] }}}}"}
         partial = self.operator.partial(task_id=task_id, **named, **self._options(gpu, options))
         return partial.expand(**{self.takes: arguments})
 
-    def _options(self, gpu: bool, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self.options, **(self.gpu_options if gpu else {}), **options}
+    def _options(self, gpu: bool | Literal["all"], options: Mapping[str, Any]) -> dict[str, Any]:
+        gpus: Gpus = "all" if gpu == "all" else "one" if gpu else "none"
+        told = {"gpus": gpus} if self.takes_gpus else {}
+        return {**self.options, **told, **(self.gpu_options if gpu else {}), **options}
 
 
 def runner() -> Runner:
@@ -71,12 +81,68 @@ def runner() -> Runner:
 
 def local() -> Runner:
     """Processes beside the scheduler. Without a pool, one captions at a time: it takes the whole machine."""
-    pool = os.environ.get("GPUCAPT_GPU_POOL")
-    limit: dict[str, Any] = {"pool": pool} if pool else {"max_active_tis_per_dag": 1}
-    return Runner(LocalProcess, "arguments", gpu_options=limit)
+    return Runner(LocalProcess, "arguments", gpu_options=at_a_time(1))
 
 
-RUNNERS: dict[str, Callable[[], Runner]] = {"local": local}
+def docker() -> Runner:
+    """Containers of the engine at ``DOCKER_HOST``. Without a pool, as many caption as there are GPUs."""
+    from docker_runner import DockerContainer, devices
+
+    return Runner(DockerContainer, "command", gpu_options=at_a_time(len(devices()) or 1), takes_gpus=True)
+
+
+def kubernetes() -> Runner:
+    """Pods. Without a pool, the cluster alone decides how many caption at a time."""
+    from kubernetes_runner import KubernetesPod
+
+    return Runner(KubernetesPod, "arguments", gpu_options=at_a_time(None), takes_gpus=True)
+
+
+RUNNERS: dict[str, Callable[[], Runner]] = {"local": local, "docker": docker, "kubernetes": kubernetes}
+
+
+def at_a_time(tasks: int | None) -> dict[str, Any]:
+    """The options that limit GPU tasks: the pool that ``GPUCAPT_GPU_POOL`` names, else so many at a time."""
+    if pool := setting("GPU_POOL"):
+        return {"pool": pool}
+    return {} if tasks is None else {"max_active_tis_per_dag": tasks}
+
+
+def setting(name: str) -> str | None:
+    """``GPUCAPT_<NAME>``, or None where it is not set or empty."""
+    return os.environ.get(f"GPUCAPT_{name}") or None
+
+
+def settings_in(name: str) -> list[str]:
+    """The parts of a setting that is a list, separated by commas."""
+    return [part for part in (text.strip() for text in (setting(name) or "").split(",")) if part]
+
+
+def bytes_in(name: str, default: str) -> int:
+    """A setting that is a size such as ``512M`` or ``8G``, in bytes."""
+    text = setting(name) or default
+    match = re.fullmatch(r"(\d+)([kmgt]?)i?b?", text.strip().lower())
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f"GPUCAPT_{name} is {text!r}; it must be a size such as 512M or 8G")
+    return int(match[1]) << 10 * "_kmgt".index(match[2] or "_")
+
+
+SCHEDULERS_OWN = re.compile(
+    r"GPUCAPT_(RUNNER|COMMAND|IMAGE|GPUS|GPU_POOL|TRAINING_GPUS|SHM_SIZE|SCHEDULE|QUEUE_URL|RETRIES|RETRY_DELAY"
+    r"|INCOMING|DESTINATION|RESULT_FILE|DOCKER_.*|KUBERNETES_.*)"
+)
+"""Settings that say how tasks are run; gpucapt itself has no use for them."""
+
+SECRET = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS)(_|$)")
+
+
+def handed_on() -> dict[str, str]:
+    """What a container gets of this process's environment: the settings of gpucapt and the access to S3."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(("AWS_", "GPUCAPT_")) and value and not SCHEDULERS_OWN.fullmatch(name)
+    }
 
 
 def local_command() -> list[str]:

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.dags.conftest import airflow, airflow_home
 from tests.model.tiny import make_tiny_checkpoint
 from tests.services.engine import Engine, base_image
+from tests.services.s3 import S3Server
+
+__all__ = ["airflow", "airflow_home"]
 
 LEFT_TO_PIP = frozenset(
     {
@@ -46,3 +50,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for above in (folder, folder.parent):
         above.chmod(0o755)
     return make_tiny_checkpoint(folder / "tiny")
+
+
+def upload(server: S3Server, bucket: str, folder: Path) -> None:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        server.client.put_object(Bucket=bucket, Key=f"in/{path.relative_to(folder)}", Body=path.read_bytes())
+
+
+def keys(server: S3Server, bucket: str, prefix: str) -> list[str]:
+    listed = server.client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+    return [entry["Key"] for entry in listed.get("Contents", [])]

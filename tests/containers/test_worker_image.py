@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.selection import Selection
-from tests.containers.conftest import LEFT_TO_PIP
+from tests.containers.conftest import LEFT_TO_PIP, keys, upload
 from tests.media import write_video
 from tests.pipeline.jobs import caption as caption_here
 from tests.pipeline.jobs import captions, write_stills
@@ -92,16 +92,6 @@ def worker(engine: Engine, worker_image: str, s3_server: S3Server, tiny_model: P
     yield found
     for container in found.started:
         container.remove(force=True)
-
-
-def upload(server: S3Server, bucket: str, folder: Path) -> None:
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        server.client.put_object(Bucket=bucket, Key=f"in/{path.relative_to(folder)}", Body=path.read_bytes())
-
-
-def keys(server: S3Server, bucket: str, prefix: str) -> list[str]:
-    listed = server.client.list_objects_v2(Bucket=bucket, Prefix=prefix)
-    return [entry["Key"] for entry in listed.get("Contents", [])]
 
 
 def captions_in(server: S3Server, bucket: str, key: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,7 @@ class Server:
 @contextmanager
 def scheduler(home: Path, *, triggerer: bool = False, **settings: str) -> Iterator[Server]:
     """A running Airflow with an empty database in ``home``; it is stopped at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port, *log_ports = free_ports(3)
     url = f"http://127.0.0.1:{port}"
     env = airflow_environment(
         home,
@@ -130,6 +128,8 @@ def scheduler(home: Path, *, triggerer: bool = False, **settings: str) -> Iterat
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
         AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
         AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES="1",
+        AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT=str(log_ports[0]),
+        AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT=str(log_ports[1]),
         # A busy machine is slow, not broken.
         AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT="60",
         **settings,
@@ -152,6 +152,13 @@ def scheduler(home: Path, *, triggerer: bool = False, **settings: str) -> Iterat
     finally:
         for process in processes.values():
             stop(process)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in sockets]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

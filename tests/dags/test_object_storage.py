@@ -168,11 +168,12 @@ def test_what_is_dropped_into_a_bucket_comes_back_as_captions(
             "GPUCAPT_MODEL": drop.conf["model"],
         }
         with scheduler(home, triggerer=True, **settings) as server:
-            server.wait_for_dag("caption_frames")
             deliver(folder, "")
             # One message for each object, as S3 sends them.
             keys = ["the film.webm", "torn.mp4", "trip/cat & co.jpg", "trip/coffee & co.jpg"]
             queue.send(*(s3_event(drop.name, f"incoming/{key}") for key in keys))
+
+            server.wait_for_dag("caption_frames")
 
             def planned() -> bool | None:
                 return any(key.endswith("/plan.json") for key in drop.keys("captions")) or None

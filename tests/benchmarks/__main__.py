@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks import captioning, growth, machine, reading, results
+from tests.benchmarks import captioning, growth, machine, reading, remote, results
 from tests.benchmarks.samples import bundled_or_like_it, random_checkpoint
 
 _RESNEXT_GOALS = captioning.Goals(of_encoder=0.85, of_plain_loop={"fp32": 2.5, "bf16": 8.0})
@@ -27,6 +27,10 @@ class Sizes:
     film: reading.FilmAmounts
     pictures: reading.PictureAmounts
     growth: growth.Amounts
+    s3_bundled: remote.Amounts
+    s3_resnext: remote.Amounts
+    listing: remote.KeyAmounts
+    start: remote.StartAmounts
 
 
 def full_sizes() -> Sizes:
@@ -44,6 +48,11 @@ def full_sizes() -> Sizes:
         reading.FilmAmounts(seconds=40),
         reading.PictureAmounts(500),
         growth.Amounts(frames=192, stills=64),
+        remote.Amounts(1000),
+        # A thousand would take the better part of an hour without a GPU.
+        remote.Amounts(1000 if torch.cuda.is_available() else 96),
+        remote.KeyAmounts(100_000),
+        remote.StartAmounts(),
     )
 
 
@@ -55,6 +64,10 @@ def quick_sizes() -> Sizes:
         reading.FilmAmounts(seconds=8, rounds=2),
         reading.PictureAmounts(60, rounds=2),
         growth.Amounts(frames=32, stills=16, rounds=1),
+        remote.Amounts(100, rounds=1),
+        remote.Amounts(8, rounds=1),
+        remote.KeyAmounts(5000),
+        remote.StartAmounts(rounds=1),
     )
 
 
@@ -84,12 +97,37 @@ def _growth(sizes: Sizes, scratch: Path) -> list[results.Row]:
     return growth.measure(bundled_or_like_it(scratch / "model"), sizes.growth, scratch)
 
 
+def _s3_bundled(sizes: Sizes, scratch: Path) -> list[results.Row]:
+    return remote.measure("bundled", bundled_or_like_it(scratch / "model"), sizes.s3_bundled, 1.3, scratch)
+
+
+def _s3_resnext(sizes: Sizes, scratch: Path) -> list[results.Row]:
+    checkpoint = random_checkpoint(scratch / "model", "resnext101_32x8d", words=9490)
+    return remote.measure("resnext101_32x8d", checkpoint, sizes.s3_resnext, 1.1, scratch)
+
+
+def _listing(sizes: Sizes, scratch: Path) -> list[results.Row]:
+    return remote.measure_listing(sizes.listing)
+
+
+def _start(sizes: Sizes, scratch: Path) -> list[results.Row]:
+    models = {
+        "bundled": bundled_or_like_it(scratch / "bundled"),
+        "resnext101_32x8d": random_checkpoint(scratch / "resnext", "resnext101_32x8d", words=9490),
+    }
+    return remote.measure_start(models, sizes.start, scratch)
+
+
 CASES: dict[str, Case] = {
     "bundled": _bundled,
     "resnext101_32x8d": _resnext,
     "video": _video,
     "hdf5": _hdf5,
     "growth": _growth,
+    "s3-bundled": _s3_bundled,
+    "s3-resnext101_32x8d": _s3_resnext,
+    "listing": _listing,
+    "start": _start,
 }
 
 

@@ -19,8 +19,8 @@ from pipeline.settings import CaptionSettings, Resources
 def caption(
     captioner: Captioner,
     checkpoint: Path,
-    source: Path,
-    destination: Path,
+    source: Path | str,
+    destination: Path | str,
     *,
     batch_size: int,
     every: float | None = 1.0,

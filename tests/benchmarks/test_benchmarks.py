@@ -10,7 +10,7 @@ import pytest
 from model.captioner import load_captioner, load_network
 from pipeline.images import decode_still
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import captioning, growth, machine, measuring, plain_loop, reading, results
+from tests.benchmarks import captioning, growth, machine, measuring, plain_loop, reading, remote, results
 from tests.benchmarks.samples import random_checkpoint, write_photographs
 from tests.model.tiny import make_tiny_checkpoint
 
@@ -20,6 +20,10 @@ SIZES = benchmarks.Sizes(
     reading.FilmAmounts(seconds=2, rounds=1),
     reading.PictureAmounts(4, rounds=2),
     growth.Amounts(frames=2, stills=2, rounds=1),
+    remote.Amounts(4, batch_size=2, rounds=1),
+    remote.Amounts(1, rounds=1),
+    remote.KeyAmounts(1500),
+    remote.StartAmounts(rounds=1),
 )
 
 
@@ -60,7 +64,9 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(benchmarks, "bundled_or_like_it", lambda folder: checkpoint)
     monkeypatch.setattr(benchmarks, "quick_sizes", lambda: SIZES)
     out = tmp_path / "bench.json"
-    cases = [name for case in ("bundled", "video", "hdf5", "growth") for name in ("--only", case)]
+    monkeypatch.setattr(benchmarks, "random_checkpoint", lambda folder, encoder, words: checkpoint)
+    wanted = ("bundled", "video", "hdf5", "growth", "s3-bundled", "listing", "start")
+    cases = [name for case in wanted for name in ("--only", case)]
     benchmarks.main(["--quick", "--out", str(out), *cases])
     written = json.loads(out.read_text(encoding="utf-8"))
     assert written["format"] == results.FORMAT
@@ -80,6 +86,10 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
         "growth/video/memory",
         "growth/stills/time",
         "growth/stills/memory",
+        "s3/bundled/time",
+        "listing/memory",
+        "start/bundled/seconds",
+        "start/resnext101_32x8d/seconds",
     } <= rows.keys()
     for row in rows.values():
         assert (row["value"] is None) == bool(row["why_not"])

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -162,8 +163,10 @@ def _connect(chosen: Tuning) -> Connection:
         response_checksum_validation="when_supported",
         user_agent_extra="gpucapt",
     )
+    session = botocore.session.Session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time_of)
     try:
-        client = botocore.session.Session().create_client("s3", config=config)
+        client = session.create_client("s3", config=config)
     except (BotoCoreError, ValueError) as error:
         known = refusal_as_a_whole(error, "s3", "")
         raise known or StorageUnavailable(f"s3: {reason_of(error)}") from error
@@ -172,6 +175,17 @@ def _connect(chosen: Tuning) -> Connection:
     client.meta.events.register("after-call.s3", made._note_date)
     client.meta.events.register("before-sign.s3.DeleteObjects", _add_content_md5)
     return made
+
+
+def _time_of(value: Any) -> datetime:
+    """A time in an answer. Listings are full of them, and boto takes long over each."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        found: datetime = parse_timestamp(value)
+        return found
 
 
 def _add_content_md5(request: Any, **rest: Any) -> None:

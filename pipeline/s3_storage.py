@@ -87,9 +87,10 @@ class S3Storage(Storage):
                 # What ends with '/' is how consoles show folders; there is nothing in it.
                 unreadable(key, f"{key!r} has empty parts, '.' or '..' in its name; rename it")
 
-    def list_folder(self, folder: str) -> Iterator[Entry]:
+    def list_folder(self, folder: str, *, after: str = "") -> Iterator[Entry]:
         prefix = f"{self.place.full(folder)}/" if folder else self.place.prefix
-        for key, item in self._listed(prefix, {"Delimiter": "/"}):
+        start = {"StartAfter": prefix + after} if after else {}
+        for key, item in self._listed(prefix, {"Delimiter": "/", **start}):
             if is_key(key):
                 yield _entry(key, item)
 
@@ -311,7 +312,13 @@ class S3Storage(Storage):
             self._delete_batch(batch)
 
     def _delete_raw(self, full: str) -> None:
-        self._asked("delete", lambda: self.made.client.delete_object(Bucket=self.place.bucket, Key=full))
+        try:
+            self.made.persist(
+                lambda: self.made.client.delete_object(Bucket=self.place.bucket, Key=full), self.url
+            )
+        except Exception as error:
+            if code_of(error) != "NoSuchKey":  # some stores say so; for us, absent is deleted
+                raise self.explained(error, "delete") from error
 
     def delete_if(self, key: str, etag: str) -> bool:
         """Remove an object that still has this etag; False when it changed. Absent is fine."""

@@ -19,7 +19,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -285,14 +284,14 @@ def fill(server: S3Server, bucket: str, keys: Iterable[str], data: bytes = b"-",
     Signing a request costs more than this server's answer, so the bucket is open to all meanwhile.
     """
     place = urlsplit(server.endpoint).netloc
-    connections = threading.local()
+    idle = [http.client.HTTPConnection(place) for _ in range(threads)]
 
     def put(key: str) -> None:
-        if not hasattr(connections, "one"):
-            connections.one = http.client.HTTPConnection(place)
-        connections.one.request("PUT", f"/{bucket}/{quote(key)}", data)
-        answer = connections.one.getresponse()
+        connection = idle.pop()
+        connection.request("PUT", f"/{bucket}/{quote(key)}", data)
+        answer = connection.getresponse()
         answer.read()
+        idle.append(connection)
         if answer.status != 200:
             raise RuntimeError(f"{key}: {answer.status} {answer.reason}")
 
@@ -301,6 +300,8 @@ def fill(server: S3Server, bucket: str, keys: Iterable[str], data: bytes = b"-",
     with ThreadPoolExecutor(threads) as pool:
         while some := list(islice(waiting, 10_000)):
             count += sum(1 for _ in pool.map(put, some))
+    for connection in idle:
+        connection.close()
     client.put_bucket_acl(Bucket=bucket, ACL="private")
     return count
 

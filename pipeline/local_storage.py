@@ -118,10 +118,10 @@ class LocalStorage(Storage):
         start = f"{folder}/".encode() if folder else b""
         return _OpenFolder(start, path, iter(self._names(folder, path, unreadable)), _identity(path))
 
-    def list_folder(self, folder: str) -> Iterator[Entry]:
-        path = self._folder(folder)
+    def list_folder(self, folder: str, *, after: str = "") -> Iterator[Entry]:
+        path, passed = self._folder(folder), after.encode()
         for name in self._names(folder, path, None):
-            if not name.endswith(b"/"):
+            if name > passed and not name.endswith(b"/"):
                 text = name.decode()
                 yield from _listed(f"{folder}/{text}" if folder else text, path / name_from_key(text), None)
 

@@ -50,11 +50,8 @@ class Piece:
 
     def holds(self, name: str) -> bool:
         """Whether a still with this name belongs to it."""
-        return self.after.encode() < name.encode() and not self.is_past(name)
-
-    def is_past(self, name: str) -> bool:
-        """Whether a still with this name, and all that follow, belong to later pieces."""
-        return self.upto is not None and name.encode() > self.upto.encode()
+        is_before_end = self.upto is None or name.encode() <= self.upto.encode()
+        return is_before_end and name.encode() > self.after.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +184,11 @@ def still_entries(storage: Storage, source: Source) -> Iterator[Entry]:
     """The stills of one source or piece, sorted by name."""
     if source.entry is not None:
         return iter((source.entry,))
-    stills = filter(is_still, storage.list_folder(source.path))
     piece = source.piece
     if piece is None:
-        return stills
-    return takewhile(lambda entry: not piece.is_past(entry.name), (e for e in stills if piece.holds(e.name)))
+        return filter(is_still, storage.list_folder(source.path))
+    found = storage.list_folder(source.path, after=piece.after)
+    return filter(is_still, takewhile(lambda entry: piece.holds(entry.name), found))
 
 
 def open_source(url: str) -> tuple[Storage, Iterator[Source | SetAside]]:

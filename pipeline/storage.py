@@ -73,8 +73,8 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def list_folder(self, folder: str) -> Iterator[Entry]:
-        """The objects directly in `folder` ("" is the root), in key order."""
+    def list_folder(self, folder: str, *, after: str = "") -> Iterator[Entry]:
+        """The objects directly in `folder` ("" is the root), in key order; with names greater than `after`."""
 
     @abstractmethod
     def stat(self, key: str) -> Entry | None:

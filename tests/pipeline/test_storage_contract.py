@@ -116,6 +116,15 @@ def test_only_the_objects_directly_in_a_folder(storage: Storage, small_pages: No
     assert list(storage.list_folder("none")) == []
 
 
+def test_a_folder_is_listed_from_any_name_on(storage: Storage, small_pages: None) -> None:
+    names = [f"{number}.jpg" for number in range(10)]
+    for key in (*names, "5.jpg-/deep.jpg", "7/deep.jpg"):
+        storage.write(f"album/{key}", b"-")
+    for after in ("", "0.jpg", "4", "4.jpg", "5.jpg-", "8.jpg", "9.jpg"):
+        found = [entry.name for entry in storage.list_folder("album", after=after)]
+        assert found == [name for name in names if name > after]
+
+
 # Reading and writing
 
 

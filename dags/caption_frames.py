@@ -44,7 +44,6 @@ of it):
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -55,15 +54,10 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 import arrivals
-from runners import runner
+from runners import runner, setting
 
 PLACE = r"^(s3://[A-Za-z0-9][A-Za-z0-9._-]*(/|$)|file:///|/)"
 STORIES = ["outline", "none"]
-
-
-def setting(name: str) -> str | None:
-    """``GPUCAPT_<NAME>``, or None where it is not set or empty."""
-    return os.environ.get(f"GPUCAPT_{name}") or None
 
 
 def number(name: str, default: float | None, kind: type[int] | type[float] = float) -> float | None:

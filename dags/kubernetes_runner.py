@@ -33,6 +33,8 @@ class KubernetesPod(KubernetesPodOperator):
         wanted = gpu_count(gpus)
         shared_memory = str(bytes_in("SHM_SIZE", "8G"))
         volumes, mounts = claims()
+        # Read for every task: so a mistake shows when the DAG is parsed, not when the first shard waits.
+        where, despite = pairs("KUBERNETES_NODE_SELECTOR"), tolerations()
         super().__init__(
             **{
                 "image": setting("IMAGE") or "gpucapt",
@@ -48,8 +50,8 @@ class KubernetesPod(KubernetesPodOperator):
                     for name in settings_in("KUBERNETES_SECRETS")
                 ],
                 "container_resources": resources(wanted),
-                "node_selector": pairs("KUBERNETES_NODE_SELECTOR") if wanted else {},
-                "tolerations": tolerations() if wanted else [],
+                "node_selector": where if wanted else {},
+                "tolerations": despite if wanted else [],
                 "volumes": [
                     k8s.V1Volume(
                         name="shared-memory",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -123,7 +124,13 @@ def caption_settings(
 
 
 def resources(*, device: str, batch_size: str, workers: int | None) -> Resources:
-    """The resources from what the command line says. Raises typer.BadParameter for what makes no sense."""
+    """The resources from what the command line says. Raises typer.BadParameter for what makes no sense.
+
+    And ModuleNotFoundError where nothing is installed to work with: no input is to be blamed for that.
+    """
+    for name in ("torch", "torchvision", "cv2", "numpy", "PIL"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
     size: int | None = None
     if batch_size != "auto":
         try:

@@ -36,7 +36,7 @@ def settings(engine: Engine, worker_image: str, s3_server: S3Server, tiny_model:
         "GPUCAPT_DOCKER_NETWORK": "host",
         "GPUCAPT_DOCKER_MOUNTS": f"{tiny_model}:/model:ro",
         "GPUCAPT_SETTLE": "0",
-        "GPUCAPT_SHARDS": "2",
+        "GPUCAPT_SHARDS": "1",
         "GPUCAPT_PRECISION": "fp32",
         "GPUCAPT_MAX_LENGTH": "8",
         "GPUCAPT_WORKERS": "1",
@@ -62,7 +62,7 @@ def test_the_dag_captions_a_bucket_in_containers(
     conf = {"incoming": f"s3://{bucket}/in", "destination": f"s3://{bucket}/out", "model": "/model"}
     found = airflow.run({**conf, "beam_size": 2}, env=settings)
     assert found.state == "success", found.log
-    assert found.tasks["caption[0]"] == found.tasks["caption[1]"] == "success"
+    assert found.tasks["caption[0]"] == "success"
     for key in ("album", "{{ ds }}"):
         body = s3_server.client.get_object(Bucket=bucket, Key=f"out/{key}/captions.csv")["Body"].read()
         rows = {row["frame"]: row["caption"] for row in csv.DictReader(io.StringIO(body.decode()))}

@@ -222,6 +222,11 @@ def normal(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
 
 
+def installed() -> frozenset[str]:
+    """Every distribution of this environment."""
+    return frozenset(normal(found.name) for found in distributions(path=[sysconfig.get_path("purelib")]))
+
+
 def closure(*names: str) -> frozenset[str]:
     """These distributions of this environment and all they need."""
     from importlib.metadata import PackageNotFoundError, requires

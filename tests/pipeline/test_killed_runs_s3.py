@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import random
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -173,6 +174,17 @@ def test_a_worker_that_sleeps_while_another_takes_over_changes_nothing_when_it_w
 
 
 @pytest.mark.slow
+def test_a_worker_that_slept_while_nobody_came_goes_on(place: Place, undisturbed: Undisturbed) -> None:
+    sleeper = place.start("slept", GPUCAPT_LEASE="1")
+    wait_until(lambda: any(key.startswith(".gpucapt/parts/") for key in place.listed("slept")))
+    sleeper.stop()
+    time.sleep(1.5)
+    sleeper.wake()
+    assert sleeper.end() == 0, sleeper.said()
+    place.assert_like("slept", undisturbed.rows)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("after_requests", [10, 35, 65])
 def test_a_storage_that_breaks_down_ends_the_run_and_costs_no_source(
     place: Place, undisturbed: Undisturbed, after_requests: int
@@ -187,6 +199,25 @@ def test_a_storage_that_breaks_down_ends_the_run_and_costs_no_source(
         [said] = [line for line in worker.said().splitlines() if line.startswith("gpucapt: ")]
         assert "the storage does not work" in said
     assert place.summaries(out) == [], "nothing was set aside"
+    again = place.start(out)
+    assert again.end() == 0, again.said()
+    place.assert_like(out, undisturbed.rows)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_run_that_waits_for_a_film_and_leaves_nothing_of_it(
+    place: Place, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    out, spool = "signalled", tmp_path / "spool"
+    with faulty_network(place.server.endpoint) as network:
+        network.fail("hang", times=math.inf, method="GET", contains=f"/{place.bucket}/incoming/{FILM}")
+        worker = place.start(out, AWS_ENDPOINT_URL=network.endpoint, GPUCAPT_SPOOL=str(spool))
+        wait_until(lambda: list(spool.glob("*/*.webm")))
+        worker.terminate()
+        assert worker.end(within_s=40) == 128 + signal.SIGTERM, worker.said()
+    assert "stopped by SIGTERM" in worker.said() and "Traceback" not in worker.said()
+    assert list(spool.iterdir()) == []
+    assert [key for key in place.listed(out) if key.startswith(".gpucapt/claims/")] == []
     again = place.start(out)
     assert again.end() == 0, again.said()
     place.assert_like(out, undisturbed.rows)

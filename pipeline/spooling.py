@@ -115,7 +115,8 @@ class Spool:
                 self._leave(film)
                 film = self._use(entry, alone=True)
                 self._wait_alone(film)
-            yield film.path
+            with _told_by_its_own_name(film):
+                yield film.path
         finally:
             self._leave(film)
 
@@ -245,6 +246,18 @@ class Spool:
         self._go_on()
         if self._closed:
             raise _GivenUp
+
+
+@contextmanager
+def _told_by_its_own_name(film: _Film) -> Iterator[None]:
+    """What reads the file calls it by the name that it has here, which nobody knows."""
+    try:
+        yield
+    except BadInput as error:
+        here, found, why = str(error).partition(": ")
+        if found and here == film.path.name:
+            raise BadInput(f"{film.entry.name}: {why}") from error
+        raise
 
 
 class _OwnFolder:

@@ -100,6 +100,10 @@ def test_a_shard_with_bad_inputs_is_a_task_that_succeeded(
     bad = {"trip/torn.jpg", "torn.mp4"}
     assert drop.keys("failed") == bad | {f"{key}.error.json" for key in bad}
 
+    [summary] = drop.summaries()
+    reasons = {error["key"]: error["reason"] for error in summary["errors"]}
+    assert reasons["torn.mp4"].startswith("torn.mp4: no video")
+
     shards = f"s3://{drop.name}/captions/.gpucapt/runs/"
     plan, arguments = (json.loads(value) for value in xcoms(airflow) if "shards" in value)
     plan = json.loads(plan)

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,8 +150,7 @@ def scheduler(home: Path, *, triggerer: bool = False, **settings: str) -> Iterat
                 )
         yield Server(home, url, processes)
     finally:
-        for process in processes.values():
-            stop(process)
+        stop(list(processes.values()))
 
 
 def free_ports(count: int) -> list[int]:
@@ -161,14 +160,13 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in sockets]
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a component and what it has started."""
-    for number, patience in ((signal.SIGTERM, 30), (signal.SIGKILL, 30)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End components, all at the same time, and what they have started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        until = time.monotonic() + 30
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, until - time.monotonic()))

@@ -51,9 +51,10 @@ def read(
             frames = land(capture, index, start.number)
             if frames is not None:
                 yield from reading.chosen(capture, frames, start, index)
-                return
+                if not reading.is_in_doubt:
+                    return
     with opened(path) as capture:
-        start = _Start(0, 0, first_position, _chooser(path, selection))
+        start = _Start(0, 0, first_position + reading.read, _chooser(path, selection))
         yield from reading.chosen(capture, grabbed(capture), start, index)
 
 
@@ -78,6 +79,10 @@ class _Reading:
     passage: Passage | None
     first: int = 0
     end: int | None = None
+    read: int = 0
+    """How many frames were chosen and read so far."""
+    is_in_doubt: bool = False
+    """Whether reading that began in the middle ended because something did not fit."""
 
     def seen_by_index(self, index: Index, after: Known | None) -> _Start | None:
         """The start, as far in as is sure, with the frames before it chosen by their times alone."""
@@ -110,7 +115,8 @@ class _Reading:
 
         A passage ends where it should only if every frame so far was where the packets said it would be.
         Otherwise frames are missing or moved, what comes after cannot be told without them, and so this
-        passage runs on to the end of the film.
+        passage runs on to the end of the film. (And how a decoder makes up for what is missing may depend on
+        all that came before: then the film is read from its start.)
         """
         is_new = _DuplicateFilter() if self.selection.skip_duplicates else None
         position, known, number = start.position, start.known, start.number - 1
@@ -120,6 +126,9 @@ class _Reading:
                 self._has_run_on(known > 0)
                 return
             as_told = as_told and (index is None or not index.is_exact or index.says(number, at_ms))
+            if start.number and not as_told:
+                self.is_in_doubt = True
+                return
             if position == self.selection.max_frames:
                 return
             if not start.choose(number, at_ms):
@@ -130,6 +139,7 @@ class _Reading:
                 if is_new and not is_new(image):
                     continue
                 if wanted:
+                    self.read += 1
                     yield _frame(position, number, at_ms, image)
             known -= number >= self.first and known > 0
             position += 1

@@ -49,6 +49,8 @@ EXACT = {"h264.mp4", "h264.ts", "variable.mp4", "variable.webm", "h265.mp4", "vp
     "mpeg4.mp4",
 }
 """Those that are begun in the middle; the others mostly are decoded from the start."""
+DAMAGED = {"hurt.mp4", "lossy.ts", "torn.mkv"}
+"""How decoders make up for what is missing may differ even between two readings from the start."""
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +88,12 @@ def whole_of(film_of: Callable[[str], Path]) -> Callable[[str, Selection], list[
     return read
 
 
-def same(some: list[Frame], others: list[Frame]) -> bool:
+def same(some: list[Frame], others: list[Frame], *, pixels: bool = True) -> bool:
     def plain(frames: list[Frame]) -> list[tuple[object, ...]]:
         return [(frame.position, frame.frame, frame.timestamp_s) for frame in frames]
 
     return plain(some) == plain(others) and all(
-        np.array_equal(one.image, other.image) for one, other in zip(some, others, strict=True)
+        np.array_equal(one.image, other.image) for one, other in zip(some, others, strict=True) if pixels
     )
 
 
@@ -133,7 +135,7 @@ def test_passages_put_together_are_the_film(
     whole = whole_of(kind, selection)
     assert len(whole) > 5
     for of in (2, 5):
-        assert same(joined(film_of(kind), selection, of), whole)
+        assert same(joined(film_of(kind), selection, of), whole, pixels=kind not in DAMAGED)
     if kind in EXACT:
         assert begun_in_the_middle.count(True) >= 4, "decoded from the start, all of it"
 
@@ -177,7 +179,7 @@ def test_what_is_known_need_not_be_decoded_again(
             last = whole[first - 1]
             known = (int(last.frame), float(last.timestamp_s or 0))
             rest = read_video(film_of(kind), selection, first_position=first, after=known)
-            assert same(list(rest), whole[first:])
+            assert same(list(rest), whole[first:], pixels=kind not in DAMAGED)
     assert True in begun_in_the_middle or kind not in EXACT
 
 

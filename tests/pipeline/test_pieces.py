@@ -19,7 +19,7 @@ from pipeline.selection import Selection
 from pipeline.settings import CaptionSettings
 from pipeline.sources import Source
 from pipeline.storage import Entry
-from tests.media import write_video
+from tests.media import ffmpeg, write_video
 from tests.pipeline.jobs import (
     RESOURCES,
     caption,
@@ -111,6 +111,34 @@ def test_a_film_in_pieces_comes_out_as_one(
     assert manifest(work.out, "film.mp4")["fingerprint"] == manifest(whole, "film.mp4")["fingerprint"]
     assert not list(work.incoming.rglob("*.mp4")) and list((work.root / "archive").rglob("film.mp4"))
     assert leftovers(work.out) == []
+
+
+@pytest.mark.needs("ffmpeg")
+@pytest.mark.parametrize("name", ["damaged.mp4", "untimed.avi"])
+def test_a_film_that_cannot_be_begun_anywhere_comes_out_the_same(work: Work, film: Path, name: str) -> None:
+    if name == "damaged.mp4":
+        options = ["-c:v", "libx264", "-g", "12", "-movflags", "+faststart"]
+        path = ffmpeg(film, *options, to=work.incoming / name)
+        data = bytearray(path.read_bytes())
+        at = len(data) * 3 // 5
+        data[at : at + 600] = bytes(600)
+        path.write_bytes(data)
+    else:
+        ffmpeg(film, "-c:v", "mpeg4", "-bf", "2", to=work.incoming / name)
+    shutil.copytree(work.incoming, work.root / "sources")
+    selection = Selection(every=None)
+    plan = work.round(selection=selection)
+    assert len(pieces_of(plan)) > 3
+    recorded = "".join(path.read_text() for path in (work.out / ".gpucapt").rglob("outcomes/*.jsonl"))
+    assert ('"ran_on": true' in recorded) == (name == "damaged.mp4")
+    assert caption(work.root / "sources", work.root / "whole", work.model, selection=selection) == 0
+    if name == "damaged.mp4":  # how its decoder makes up for what is missing is not always the same
+        found, wanted = rows(work.out, name), rows(work.root / "whole", name)
+        assert [(row["frame"], row["timestamp_s"]) for row in found] == [
+            (row["frame"], row["timestamp_s"]) for row in wanted
+        ]
+    else:
+        assert_same(work.out / name, work.root / "whole" / name)
 
 
 def test_caption_finds_what_was_done_in_pieces(work: Work, film: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from model.errors import GpucaptError
 from pipeline import options
+from pipeline.cores import limit_threads
 from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
 from pipeline.last_line import last_line_kept
@@ -135,6 +136,7 @@ def main() -> None:
         # A person who says nothing more, such as `docker run -it gpucapt`; anyone else is shown the help.
         sys.argv.append("ask")
     end_on_sigterm_as_first_process()
+    limit_threads()
     try:
         with last_line_kept(os.environ.get("GPUCAPT_RESULT_FILE")):
             app()

@@ -23,7 +23,7 @@ def last_line_kept(file: str | None) -> Iterator[None]:
         yield
         return
     stream = sys.stdout
-    sys.stdout = watched = _Watched(stream)  # type: ignore[assignment]
+    sys.stdout = watched = _Watched(stream)
     try:
         yield
     finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from model.errors import GpucaptError
+from pipeline.cores import available_cores
 from pipeline.selection import Selection
 
 Kind = Literal["video", "stills"]
@@ -86,11 +86,6 @@ class Resources:
     def readers(self) -> int:
         """How many sources are read at the same time."""
         return max(1, min(4, self.workers // 4))
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _at_least_one(name: str, value: int) -> None:

@@ -13,7 +13,7 @@ from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline import places
 from pipeline.checkpoints import checkpoint_folder
-from pipeline.settings import available_cores
+from pipeline.cores import available_cores
 from pipeline.storage import is_s3
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from docker.types import Mount
 
 from pipeline.selection import Selection
 from tests.containers.conftest import LEFT_TO_PIP, keys, upload
@@ -182,6 +183,30 @@ def test_the_torch_of_the_base_is_kept(engine: Engine, worker_image: str) -> Non
     found, where = json.loads(said)
     assert found == version("torch")
     assert [path for path in where if not path.startswith(PACKAGES)] == []
+
+
+def test_threads_are_as_many_as_the_container_may_use(engine: Engine, worker_image: str) -> None:
+    look = (
+        "import os; from pipeline.cores import available_cores, limit_threads; limit_threads()\n"
+        "print(available_cores(), os.environ['OMP_NUM_THREADS'])"
+    )
+    run = engine.client.containers.run
+    said = run(worker_image, ["-c", look], entrypoint="python", nano_cpus=700_000_000, remove=True)
+    assert said.decode().split() == ["1", "1"]
+
+
+def test_alone_at_a_terminal_it_asks_for_pictures(worker: Worker, stills: Path) -> None:
+    """``docker run -it gpucapt``. As the first process of its container it also heeds ``docker stop``."""
+    options = {"tty": True, "stdin_open": True, "mounts": [Mount("/in", str(stills), "bind")]}
+    container = worker.start(**options)
+    keyboard = container.attach_socket(params={"stdin": 1, "stream": 1})
+    wait_for(lambda: "Picture (a path" in container.logs().decode(), 120, "the question")
+    keyboard._sock.sendall(b"/in/first/000.png\n")
+    wait_for(lambda: "(confidence 0." in container.logs().decode(), 120, "the caption")
+    container.stop(timeout=60)
+    assert container.wait()["StatusCode"] == 143
+    keyboard._sock.close()
+    keyboard.close()
 
 
 def test_a_base_without_torch_is_refused(engine: Engine) -> None:

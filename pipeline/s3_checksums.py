@@ -60,6 +60,11 @@ def content_md5(data: bytes) -> str:
     return base64.b64encode(digest.digest()).decode()
 
 
+def etag_of(head: Mapping[str, Any]) -> str:
+    """The ETag of an answer or of a line of a listing, without quotes."""
+    return str(head.get("ETag", "")).removeprefix("W/").strip('"')
+
+
 def is_md5(etag: str, head: Mapping[str, Any]) -> bool:
     """Whether the ETag of an object with these headers is the MD5 of its content."""
     return _MD5.fullmatch(etag) is not None and shows_content(head)
@@ -102,22 +107,23 @@ def etag_of_parts(md5s: Iterable[bytes]) -> str:
     return f"{whole.hexdigest()}-{count}"
 
 
-def matches_parts(path: Path, etag: str, part_sizes: Iterable[int]) -> bool:
-    """Whether a file has this ETag when it is cut into parts of one of these sizes."""
-    return any(etag_of_parts(_md5s(path, size)) == etag for size in part_sizes)
+def matches_parts(path: Path, etag: str, sizes: Iterable[int]) -> bool:
+    """Whether a file has this ETag when it is cut into parts of these sizes."""
+    return etag_of_parts(_md5s(path, sizes)) == etag
 
 
-def _md5s(path: Path, part_size: int) -> Iterator[bytes]:
+def _md5s(path: Path, sizes: Iterable[int]) -> Iterator[bytes]:
+    left = path.stat().st_size
     with path.open("rb") as file:
-        while True:
-            digest, left = new_md5(), part_size
-            while left and (block := file.read(min(left, _BLOCK))):
-                digest.update(block)
-                left -= len(block)
-            if left < part_size:
-                yield digest.digest()
-            if left:
+        for size in sizes:
+            if left == 0:
                 return
+            digest, wanted = new_md5(), min(size, left)
+            left -= wanted
+            while wanted and (block := file.read(min(wanted, _BLOCK))):
+                digest.update(block)
+                wanted -= len(block)
+            yield digest.digest()
 
 
 def digest_of(path: Path, digest: Digest) -> bytes:

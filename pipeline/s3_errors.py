@@ -33,6 +33,9 @@ _PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 509})
 _NOT_WRITTEN = frozenset({"ConditionalRequestConflict", "OperationAborted", "SlowDown"})
 """Codes of passing errors after which it is certain that nothing was written."""
 
+UNFIT_NAMES = frozenset({"InvalidObjectName", "KeyTooLong", "KeyTooLongError", "XMinioInvalidObjectName"})
+"""Codes of stores that take no object of this name."""
+
 _ADVICE: Mapping[str, str] = {
     "InvalidAccessKeyId": "it does not know the access key; check AWS_ACCESS_KEY_ID, or AWS_PROFILE",
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",

@@ -6,9 +6,10 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from model.errors import GpucaptError
-from pipeline.s3_checksums import is_md5, kept_value, parts_of
+from pipeline.s3_checksums import etag_of, is_md5, kept_value, parts_of
 from pipeline.s3_errors import DamagedTransfer, code_of, status_of
 from pipeline.s3_transfers import copy_parts, pieces
+from pipeline.s3_verification import part_size
 from pipeline.storage import nothing
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def move_object(here: S3Storage, key: str, there: S3Storage, new_key: str) -> No
         # Not every store knows conditions on copies: what was copied is another object than was meant.
         there.delete(new_key)
         raise changed
-    if not here.delete_if(key, _tag(before)):
+    if not here.delete_if(key, etag_of(before)):
         raise changed
 
 
@@ -58,7 +59,7 @@ def _copy(here: S3Storage, key: str, before: Head, there: S3Storage, new_key: st
     made = here.made
     source: dict[str, Any] = {
         "CopySource": {"Bucket": here.place.bucket, "Key": here.place.full(key)},
-        "CopySourceIfMatch": f'"{_tag(before)}"',
+        "CopySourceIfMatch": f'"{etag_of(before)}"',
     }
     target = {"Bucket": there.place.bucket, "Key": there.place.full(new_key)}
     size = int(before["ContentLength"])
@@ -67,14 +68,14 @@ def _copy(here: S3Storage, key: str, before: Head, there: S3Storage, new_key: st
         return
     about = {name: before[name] for name in (*_KEPT, "Metadata") if before.get(name)}
     # Parts as the original's give the copy the same ETag, which tells that they are the same.
-    part_size = here.part_size(key, before) or max(_USUAL_PART, -(-size // 10_000))
-    copy_parts(made, target, source, list(pieces(size, part_size)), about)
+    each = part_size(here, key, before) or max(_USUAL_PART, -(-size // 10_000))
+    copy_parts(made, target, source, list(pieces(size, each)), about)
 
 
 def _is_same(here: S3Storage, key: str, before: Head, there: S3Storage, new_key: str, after: Head) -> bool:
     if before["ContentLength"] != after["ContentLength"]:
         return False
-    one, other = _tag(before), _tag(after)
+    one, other = etag_of(before), etag_of(after)
     can_tell = is_md5(one, before) or parts_of(one) is not None
     if one == other and can_tell:
         return True
@@ -108,7 +109,3 @@ def _sha256(storage: S3Storage, key: str, etag: str) -> bytes:
         if status_of(error) in (404, 412):
             return b""
         raise storage.explained(error, "read") from error
-
-
-def _tag(head: Head) -> str:
-    return str(head["ETag"]).strip('"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import mimetypes
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,18 +14,10 @@ from typing import Any
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.s3_checksums import (
-    content_md5,
-    digest_of,
-    is_md5,
-    kept_checksum,
-    matches_parts,
-    new_md5,
-    parts_of,
-    shows_content,
-)
+from pipeline.s3_checksums import content_md5, etag_of, is_md5, new_md5
 from pipeline.s3_client import Connection, connection
 from pipeline.s3_errors import (
+    UNFIT_NAMES,
     DamagedTransfer,
     WrongContent,
     code_of,
@@ -39,6 +32,7 @@ from pipeline.s3_listings import in_order, page_of
 from pipeline.s3_moves import move_object
 from pipeline.s3_names import Place, fits_xml, is_key
 from pipeline.s3_transfers import fetch, send
+from pipeline.s3_verification import verify
 from pipeline.storage import Entry, Storage, Unreadable, nothing
 
 _PAGE = 1000
@@ -61,11 +55,15 @@ class S3Storage(Storage):
     def __init__(self, place: Place) -> None:
         self.place = place
         self.url = place.url
+        self._kept: tuple[int, Connection] | None = None
 
     @property
     def made(self) -> Connection:
         """The connection that this process uses."""
-        return connection()
+        process = os.getpid()
+        if self._kept is None or self._kept[0] != process:
+            self._kept = process, connection()
+        return self._kept[1]
 
     # Listings
 
@@ -104,10 +102,8 @@ class S3Storage(Storage):
             yield item["Key"].removeprefix(self.place.prefix), item
 
     def _page(self, prefix: str, most: int, **more: str) -> dict[str, Any]:
-        try:
+        with self._told("list"):
             return page_of(self.made, self.place.bucket, prefix, most, **more)
-        except Exception as error:
-            raise self.explained(error, "list") from error
 
     # Reading
 
@@ -124,6 +120,8 @@ class S3Storage(Storage):
                 f"{self.url}/{key}",
             )
             return head
+        except GpucaptError:
+            raise
         except Exception as error:
             if status_of(error) == 404:
                 return None
@@ -144,7 +142,7 @@ class S3Storage(Storage):
                 data: bytes = body.read()
             if len(data) != head["ContentLength"]:
                 raise DamagedTransfer("answers break off")
-            found = _etag(head)
+            found = etag_of(head)
             if self.made.tuning.s3_verify and is_md5(found, head):
                 digest = new_md5()
                 digest.update(data)
@@ -152,16 +150,17 @@ class S3Storage(Storage):
                     raise WrongContent()
             return data
 
-        try:
+        with self._told("read", key):
             return self.made.persist(get, f"{self.url}/{key}")
-        except Exception as error:
-            raise self.explained(error, "read", key) from error
 
     def _wanted(self, key: str, etag: str | None) -> dict[str, str]:
         wanted = {"Bucket": self.place.bucket, "Key": self.place.full(key)}
         return wanted if etag is None else {**wanted, "IfMatch": f'"{etag}"'}
 
     def download(self, entry: Entry, path: Path, *, go_on: Callable[[], None] = nothing) -> None:
+        if entry.size == 0:  # of which there are no ranges
+            path.write_bytes(self.read(entry.key, etag=entry.etag))
+            return
         wanted = self._wanted(entry.key, entry.etag)
 
         def get() -> None:
@@ -169,38 +168,11 @@ class S3Storage(Storage):
             head = fetch(self.made, wanted, entry.size, path, digest, go_on=go_on)
             if path.stat().st_size != entry.size:
                 raise DamagedTransfer("what comes is not as long as it should be")
-            if entry.size and self.made.tuning.s3_verify:
-                self._verify(entry, path, digest.hexdigest(), head)
+            if self.made.tuning.s3_verify:
+                verify(self, entry, path, digest.hexdigest(), head)
 
-        try:
+        with self._told("read", entry.key):
             self.made.persist(get, f"{self.url}/{entry.key}", go_on=go_on)
-        except Exception as error:
-            raise self.explained(error, "read", entry.key) from error
-
-    def _verify(self, entry: Entry, path: Path, md5: str, head: dict[str, Any]) -> None:
-        """Raises WrongContent when a file is not what the object's ETag or checksum says."""
-        if is_md5(entry.etag, head):
-            if md5 != entry.etag:
-                raise WrongContent()
-            return
-        about = self.head(entry.key, ChecksumMode="ENABLED")
-        kept = kept_checksum(about) if about is not None and _etag(about) == entry.etag else None
-        if kept is not None:
-            if digest_of(path, kept[0]) != kept[1]:
-                raise WrongContent()
-            return
-        part_size = self.part_size(entry.key, about or {})
-        if part_size and not matches_parts(path, entry.etag, [part_size]):
-            raise WrongContent()
-
-    def part_size(self, key: str, head: dict[str, Any]) -> int | None:
-        """The size of the parts that an object was uploaded in; None where that cannot be known for sure."""
-        count = parts_of(_etag(head))
-        if count is None or not shows_content(head):
-            return None
-        first = self.head(key, PartNumber=1) or {}
-        size = first["ContentLength"] if first.get("PartsCount") == count else None
-        return size if size and -(-head["ContentLength"] // size) == count else None
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -224,10 +196,8 @@ class S3Storage(Storage):
             self._put(key, path.read_bytes())
             return
         target = {"Bucket": self.place.bucket, "Key": self.place.full(key)}
-        try:
+        with self._told("write", key):
             send(self.made, target, path, size, **_content_type(key))
-        except Exception as error:
-            raise self.explained(error, "write", key) from error
 
     def create(self, key: str, data: bytes) -> Entry | None:
         return self._put_on_condition(key, data, lambda: {"IfNoneMatch": "*"})
@@ -248,13 +218,8 @@ class S3Storage(Storage):
         return answer
 
     def _put(self, key: str, data: bytes, **more: Any) -> dict[str, Any]:
-        try:
-            answer: dict[str, Any] = self.made.persist(
-                lambda: self._put_once(key, data, more), f"{self.url}/{key}"
-            )
-            return answer
-        except Exception as error:
-            raise self.explained(error, "write", key) from error
+        with self._told("write", key):
+            return self.made.persist(lambda: self._put_once(key, data, more), f"{self.url}/{key}")
 
     def _put_once(self, key: str, data: bytes, more: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self.made.client.put_object(
@@ -283,7 +248,9 @@ class S3Storage(Storage):
 
         try:
             answer = self.made.persist(put, f"{self.url}/{key}")
-            return Entry(key, len(data), _etag(answer), self.made.now())
+            return Entry(key, len(data), etag_of(answer), self.made.now())
+        except GpucaptError:
+            raise
         except Exception as error:
             if status_of(error) not in (404, 412) or code_of(error) == "NoSuchBucket":
                 raise self.explained(error, "write", key) from error
@@ -316,6 +283,8 @@ class S3Storage(Storage):
             self.made.persist(
                 lambda: self.made.client.delete_object(Bucket=self.place.bucket, Key=full), self.url
             )
+        except GpucaptError:
+            raise
         except Exception as error:
             if code_of(error) != "NoSuchKey":  # some stores say so; for us, absent is deleted
                 raise self.explained(error, "delete") from error
@@ -337,6 +306,8 @@ class S3Storage(Storage):
 
         try:
             delete(IfMatch=f'"{etag}"')
+        except GpucaptError:
+            raise
         except Exception as error:
             if status_of(error) == 412:
                 return False
@@ -367,10 +338,19 @@ class S3Storage(Storage):
     # What goes wrong
 
     def _asked(self, doing: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        try:
+        with self._told(doing):
             return self.made.persist(call, self.url)
+
+    @contextmanager
+    def _told(self, doing: str, key: str | None = None) -> Iterator[None]:
+        """Tell boto's errors as people should read them."""
+        try:
+            yield
         except Exception as error:
-            raise self.explained(error, doing) from error
+            explained = self.explained(error, doing, key)
+            if explained is error:
+                raise
+            raise explained from error
 
     def explained(self, error: Exception, doing: str, key: str | None = None) -> Exception:
         """The error as people should read it: about the whole storage, or about one object of it."""
@@ -384,6 +364,8 @@ class S3Storage(Storage):
             return error
         if doing == "read" and key is not None:
             return BadInput(f"{key}: cannot be read: {_why_unreadable(status, code)}")
+        if doing == "write" and code in UNFIT_NAMES:
+            return BadInput(f"cannot write {self.url}/{key}: the storage allows no such name")
         if status == 403:
             return StorageUnavailable(f"{self.url}: access is denied; ask for the right to {doing} there")
         if not code:
@@ -403,16 +385,12 @@ def _why_unreadable(status: int, code: str) -> str:
     return f"the storage refuses ({code or status})"
 
 
-def _etag(head: dict[str, Any]) -> str:
-    return str(head.get("ETag", "")).removeprefix("W/").strip('"')
-
-
 def _entry(key: str, item: dict[str, Any]) -> Entry:
-    return Entry(key, item["Size"], _etag(item), item["LastModified"].timestamp())
+    return Entry(key, item["Size"], etag_of(item), item["LastModified"].timestamp())
 
 
 def _entry_of_head(key: str, head: dict[str, Any]) -> Entry:
-    return Entry(key, head["ContentLength"], _etag(head), head["LastModified"].timestamp())
+    return Entry(key, head["ContentLength"], etag_of(head), head["LastModified"].timestamp())
 
 
 def _content_type(key: str) -> dict[str, str]:

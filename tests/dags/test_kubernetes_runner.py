@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.dags.conftest import REPOSITORY, airflow_environment
+from tests.services.kubernetes import Pod, running_cluster
 
 URIS = ["s3://out/.gpucapt/{{ ds }} $(AWS_SECRET_ACCESS_KEY).json", "s3://out/.gpucapt/$$ 'b'.json"]
 
@@ -73,6 +74,7 @@ def in_airflow(home: Path, code: str, **settings: str) -> Any:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    (home / "log").write_text(done.stdout + done.stderr)
     return json.loads((home / "found").read_text())
 
 
@@ -193,6 +195,39 @@ def test_training_gets_its_gpus_and_a_cluster_without_gpus_gets_none(airflow_hom
     assert found[0]["nvidia.com/gpu"] == "8"
     assert found[1] == {"deferrable": True, "startup_timeout_seconds": 1800}
     assert found[2:] == [{}, 60, 60]
+
+
+@pytest.mark.slow
+def test_a_task_waits_for_its_pod_deferred_and_knows_wrong_usage_from_failure(
+    airflow_home: Path, tmp_path: Path
+) -> None:
+    """Against a stand-in for the API server; what ``plan`` prints is given, as that takes a shell there."""
+    uris = ["s3://out/good", "s3://out/usage", "s3://out/broken"]
+
+    def ends(pod: Pod) -> tuple[int, str]:
+        uri = pod["spec"]["containers"][0]["args"][-1]
+        code = {"s3://out/usage": 2, "s3://out/broken": 1}.get(uri, 0)
+        return code, f"gpucapt: said of {uri}"
+
+    code = f"""
+        plan = json.dumps({{"run": "s3://out/run", "shards": {uris!r}}})
+        kubernetes_runner.KubernetesPod.extract_xcom = lambda self, pod, **more: plan
+        conf = {{"incoming": "s3://in", "destination": "s3://out"}}
+        found = answer({{"dag_id": "caption_frames", "conf": conf, "env": {{}}}})
+    """
+    with running_cluster(ends) as cluster:
+        settings = {"KUBECONFIG": str(cluster.configuration(tmp_path / "kubeconfig"))}
+        found = in_airflow(airflow_home, code, **settings, GPUCAPT_RETRIES="1", GPUCAPT_RETRY_DELAY="0")
+    states = {f"{task}[{index}]": state for task, index, state in found["tasks"]}
+    assert states["plan[-1]"] == states["caption[0]"] == states["finish[-1]"] == "success", found
+    assert states["caption[1]"] == states["caption[2]"] == "failed", found
+    tries = [container(pod)["args"][-1] for pod in cluster.made if "caption" in pod["metadata"]["name"]]
+    assert sorted(tries) == sorted([*uris, "s3://out/broken"]), "only what may pass is tried again"
+    assert sorted(cluster.deleted) == sorted(pod["metadata"]["name"] for pod in cluster.made)
+    log = (airflow_home / "log").read_text()
+    assert log.count("new_state=deferred") >= len(cluster.made)
+    assert "gpucapt ingest shard ended with exit code 2: gpucapt: said of s3://out/usage" in log
+    assert "hidden" not in log
 
 
 @pytest.mark.parametrize(

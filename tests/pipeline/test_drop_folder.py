@@ -257,9 +257,11 @@ def test_old_run_folders_are_removed_and_their_summaries_stay(drop: Drop) -> Non
     assert out.stat(f"runs/{names['finished']}/summary.json") is not None
 
 
-def test_a_large_film_in_pieces(drop: Drop) -> None:
+@pytest.mark.parametrize("shards", [None, 1])
+def test_a_large_film_in_pieces(drop: Drop, shards: int | None) -> None:
     drop.film("clip.mp4", frames=60)
-    drop.round(shard_size=8_000)
+    plan = drop.round(shard_size=8_000, shards=shards)
+    assert len(plan["shards"]) == (shards or 2)
     assert [row["frame"] for row in drop.rows("clip.mp4")] == [0, 10, 20, 30, 40, 50]
     assert drop.moved("archive") == ["clip.mp4"]
     leftovers = [key for key in drop.keys("out") if key.startswith((".gpucapt/parts", ".gpucapt/claims"))]

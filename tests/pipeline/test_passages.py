@@ -210,6 +210,20 @@ def test_a_passage_with_damage_runs_on_to_the_end(film_of: Callable[[str], Path]
     assert True in ran_on
 
 
+def test_what_meets_damage_is_read_from_the_start(
+    film_of: Callable[[str], Path], begun_in_the_middle: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How a decoder makes up for what is missing may depend on all that came before."""
+    from_the_start = []
+    original = video.grabbed
+    monkeypatch.setattr(video, "grabbed", lambda capture: from_the_start.append(True) or original(capture))
+    passage = Passage(1, 2)
+    list(read_video(film_of("hurt.mp4"), ALL, passage=passage))
+    assert begun_in_the_middle == [True] and from_the_start == [True]
+    list(read_video(film_of("h264.mp4"), ALL, passage=Passage(1, 2)))
+    assert begun_in_the_middle == [True, True] and from_the_start == [True]
+
+
 def test_more_passages_than_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "film.webm", ("cat",), frames_each=3)
     assert same(joined(path, ALL, 10), list(read_video(path, ALL)))

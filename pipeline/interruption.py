@@ -29,6 +29,32 @@ def end_on_sigterm_as_first_process() -> None:
 
 
 @contextmanager
+def raised_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise Interrupted here, so that temporary folders go and what there is can be kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    got: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        got.append(number)
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        # No mere exception: it may come in the middle of code that catches those.
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except SystemExit as ending:
+        # Lightning ends itself on SIGTERM, and as if all were well.
+        if got:
+            raise Interrupted(got[0]) from ending
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stopped_by_signals(stop_job: Callable[[int], None]) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM call ``stop_job`` with their number; a second one ends the process at once."""
     if threading.current_thread() is not threading.main_thread():

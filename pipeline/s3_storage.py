@@ -197,7 +197,10 @@ class S3Storage(Storage):
             return
         target = {"Bucket": self.place.bucket, "Key": self.place.full(key)}
         with self._told("write", key):
-            send(self.made, target, path, size, **_content_type(key))
+            is_sure, etag = send(self.made, target, path, size, **_content_type(key))
+        there = None if is_sure else self.stat(key)
+        if not is_sure and (there is None or (there.size, there.etag) != (size, etag)):
+            raise StorageUnavailable(f"{self.url}/{key} is not what was uploaded; try again")
 
     def create(self, key: str, data: bytes) -> Entry | None:
         return self._put_on_condition(key, data, lambda: {"IfNoneMatch": "*"})
@@ -311,6 +314,8 @@ class S3Storage(Storage):
         except Exception as error:
             if status_of(error) == 412:
                 return False
+            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
+                return True  # by an earlier try
             if status_of(error) not in (400, 501):
                 raise self.explained(error, "delete") from error
             self._delete_raw(full)  # a store that has no conditions on it

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pipeline.s3_checksums import Digest, etag_of_parts, new_md5
 from pipeline.s3_client import Connection
-from pipeline.s3_errors import DamagedTransfer, is_passing
+from pipeline.s3_errors import DamagedTransfer, code_of, is_passing
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -153,20 +153,28 @@ def abort_all() -> None:
         begun.abort()
 
 
-def complete(made: Connection, target: dict[str, str], upload: str, etags: list[str]) -> None:
-    """Make one object of all parts. Done twice (the first answer was lost) is as good as once."""
+def complete(made: Connection, target: dict[str, str], upload: str, etags: list[str]) -> bool:
+    """Make one object of all parts; False where it probably is one: the answer got lost."""
     parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)]
     what = f"s3://{target['Bucket']}/{target['Key']}"
-    made.persist(
-        lambda: made.client.complete_multipart_upload(
-            **target, UploadId=upload, MultipartUpload={"Parts": parts}
-        ),
-        what,
-    )
+    tries = 0
+
+    def ask() -> None:
+        nonlocal tries
+        tries += 1
+        made.client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts})
+
+    try:
+        made.persist(ask, what)
+    except Exception as error:
+        if tries == 1 or code_of(error) != "NoSuchUpload":
+            raise
+        return False
+    return True
 
 
-def send(made: Connection, target: dict[str, str], path: Path, size: int, **about: Any) -> str:
-    """Upload a large file in parts; returns the ETag that it should have."""
+def send(made: Connection, target: dict[str, str], path: Path, size: int, **about: Any) -> tuple[bool, str]:
+    """Upload a large file in parts; returns whether it surely is there, and the ETag it should have."""
     part_size = part_size_for(size, made.tuning.s3_part_size)
     what = f"s3://{target['Bucket']}/{target['Key']}"
     with path.open("rb") as file, upload_in_parts(made, target, **about) as upload:
@@ -190,8 +198,8 @@ def send(made: Connection, target: dict[str, str], path: Path, size: int, **abou
 
         threads = min(4, made.tuning.s3_transfers)
         sent = list(in_parallel(one, enumerate(pieces(size, part_size), 1), threads=threads, go_on=_always))
-        complete(made, target, upload, [etag for etag, _ in sent])
-    return etag_of_parts(md5 for _, md5 in sent)
+        is_sure = complete(made, target, upload, [etag for etag, _ in sent])
+    return is_sure, etag_of_parts(md5 for _, md5 in sent)
 
 
 def copy_parts(

@@ -43,6 +43,7 @@ def preprocess(
     ] = None,
 ) -> None:
     """Make a dataset of pictures and captions ready for training."""
+    from pipeline.interruption import raised_on_sigterm
     from pipeline.training_commands import run_preprocess
 
     settings: dict[str, Any] = {
@@ -54,7 +55,8 @@ def preprocess(
     }
     if workers is not None:
         settings["workers"] = workers
-    run_preprocess(dataset, images, out, **settings)
+    with raised_on_sigterm():
+        run_preprocess(dataset, images, out, **settings)
 
 
 def train(
@@ -74,10 +76,12 @@ def train(
     **overrides: Any,
 ) -> None:
     """Train a captioner."""
+    from pipeline.interruption import raised_on_sigterm
     from pipeline.training_commands import load_recipe, run_train
 
     given = {name: value for name, value in overrides.items() if value is not None}
-    run_train(data, out, load_recipe(recipe, given), resume=resume, init_from=init_from)
+    with raised_on_sigterm():
+        run_train(data, out, load_recipe(recipe, given), resume=resume, init_from=init_from)
 
 
 def evaluate(
@@ -98,20 +102,22 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(envvar="GPUCAPT_LIMIT", help="Only the first so many.")] = None,
 ) -> None:
     """Caption a split by beam search and score the captions; prints the scores as JSON."""
+    from pipeline.interruption import raised_on_sigterm
     from pipeline.training_commands import run_evaluate
 
-    scores = run_evaluate(
-        model,
-        data,
-        split=split,
-        beam_size=beam_size,
-        max_length=max_length,
-        out=out,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        limit=limit,
-    )
+    with raised_on_sigterm():
+        scores = run_evaluate(
+            model,
+            data,
+            split=split,
+            beam_size=beam_size,
+            max_length=max_length,
+            out=out,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            limit=limit,
+        )
     typer.echo(json.dumps(scores))
 
 

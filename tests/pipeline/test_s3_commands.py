@@ -152,7 +152,7 @@ def test_from_a_dataset_to_scores_in_an_object_store(bucket: str, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_training_that_is_interrupted_is_resumed_elsewhere(bucket: str, tmp_path: Path) -> None:
+def test_training_that_is_told_to_stop_is_resumed_elsewhere(bucket: str, tmp_path: Path) -> None:
     pytest.importorskip("lightning")
     dataset, pictures = make_dataset(tmp_path)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
@@ -165,9 +165,12 @@ def test_training_that_is_interrupted_is_resumed_elsewhere(bucket: str, tmp_path
     for line in process.stderr:
         if "epoch 2/200" in line:
             break
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told.splitlines()[-1]) == (
+        128 + signal.SIGTERM,
+        "gpucapt: stopped by SIGTERM; what is done is kept, run the same command to go on",
+    )
     assert open_storage(out).stat(".training/decoder/last.ckpt") is not None
     done = succeed([*train, "--epochs", "4", "--finetune-epochs", "0", "--resume"])
     assert "epoch 1/4" not in done.stderr

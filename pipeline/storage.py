@@ -74,7 +74,7 @@ class Storage(ABC):
 
     @abstractmethod
     def list_folder(self, folder: str, *, after: str = "") -> Iterator[Entry]:
-        """The objects directly in `folder` ("" is the root), in key order; with names greater than `after`."""
+        """The objects directly in `folder` ("" is the root) with names after `after`, in key order."""
 
     @abstractmethod
     def stat(self, key: str) -> Entry | None:

@@ -274,6 +274,7 @@ def test_cuts_depend_on_nothing_but_what_is_cut() -> None:
     assert cuts[-1] is not None and cuts[-1].holds("zzz.png") and not cuts[-1].holds("000.png")
 
 
+@pytest.mark.slow
 def test_pieces_whose_workers_are_killed_at_any_time_lose_and_repeat_nothing(
     work: Work, film: Path, tmp_path: Path
 ) -> None:

@@ -32,8 +32,13 @@ LEFT_TO_PIP = frozenset(
 
 @pytest.fixture(scope="session")
 def torch_base(engine: Engine) -> str:
-    """A stand-in for NVIDIA's image: Python, pip, and this environment's torch and what goes with it."""
-    return base_image(engine, "torch", without=LEFT_TO_PIP)
+    """A stand-in for NVIDIA's image: Python, pip, and this environment's torch and what goes with it.
+
+    As there, pip does not know of everything that was built for it.
+    """
+    return base_image(
+        engine, "torch", without=LEFT_TO_PIP, unlisted=frozenset({"opencv-python-headless", "torchvision"})
+    )
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
+import os
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -12,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from docker.types import Mount
+from docker.types import DeviceRequest, Mount
 
 from pipeline.selection import Selection
 from tests.containers.conftest import LEFT_TO_PIP, keys, upload
 from tests.media import write_video
 from tests.pipeline.jobs import caption as caption_here
 from tests.pipeline.jobs import captions, write_stills
-from tests.services.engine import PACKAGES, Engine, base_image
+from tests.services.engine import PACKAGES, REPOSITORY, Engine, base_image
 from tests.services.s3 import S3Server, wait_for
 
 if TYPE_CHECKING:
@@ -217,3 +219,34 @@ def test_a_base_without_torch_is_refused(engine: Engine) -> None:
         engine.build("gpucapt-test-refused", "containers/gpucapt/Dockerfile", BASE_IMAGE=bare)
     said = "".join(str(part.get("stream", "")) for part in refused.value.build_log)
     assert "the base image has no torch that works" in said
+
+
+def test_a_base_with_an_older_numpy_gets_an_opencv_that_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "containers" / "gpucapt")
+    environment = importlib.import_module("environment")
+    constraints = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
+    kept = {"torch": "2.8.0a0+34c6371d24.nv25.8", "torchvision": "0.23.0a0+428a54c9", "numpy": "1.26.4"}
+    pins = environment.pinned(constraints, kept)
+    assert [line for line in pins if line.startswith(("torch==", "torchvision==", "numpy==", "opencv"))] == [
+        f"{name}=={found}" for name, found in kept.items()
+    ]
+    assert any(line.startswith("boto3==") for line in pins)
+    newer = environment.pinned(constraints, {**kept, "numpy": "2.1.0"})
+    assert any(line.startswith("opencv-python-headless==") for line in newer)
+
+
+@pytest.mark.gpu
+def test_the_image_sees_the_gpu() -> None:
+    """With Docker, NVIDIA's container toolkit and an image made of a base with CUDA."""
+    image = os.environ.get("GPUCAPT_TEST_IMAGE")
+    if not image:
+        pytest.skip("GPUCAPT_TEST_IMAGE names no worker image")
+    import docker
+
+    look = "import torch; print(torch.cuda.device_count(), torch.cuda.get_device_name())"
+    one = DeviceRequest(device_ids=["0"], capabilities=[["gpu"]])
+    run = docker.from_env().containers.run
+    said = run(image, ["-c", look], entrypoint="python", device_requests=[one], remove=True)
+    assert said.split()[0] == b"1"

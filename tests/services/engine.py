@@ -169,11 +169,21 @@ def pip_configuration() -> str:
     )
 
 
-def base_image(engine: Engine, name: str, *, without: frozenset[str], dockerfile: str = "") -> str:
-    """A Debian that has this environment's packages but for some, and what ``dockerfile`` adds."""
+def base_image(
+    engine: Engine,
+    name: str,
+    *,
+    without: frozenset[str],
+    unlisted: frozenset[str] = frozenset(),
+    dockerfile: str = "",
+) -> str:
+    """A Debian that has this environment's packages but for some, and what ``dockerfile`` adds.
+
+    Those ``unlisted`` can be imported, but pip does not know of them, as of what an image built itself.
+    """
     debian = debian_image(engine)
     with tempfile.TemporaryDirectory(dir=engine.folder) as folder:
-        links = link_farm(Path(folder), without)
+        links = link_farm(Path(folder), without, unlisted)
         text = f"FROM {debian}\nCOPY packages/ {debian_packages(engine, debian)}/\n{dockerfile}"
         Path(folder, "Dockerfile").write_text(text, encoding="utf-8")
         digest = hashlib.sha256(f"{text}\n{links}".encode()).hexdigest()[:12]
@@ -202,13 +212,15 @@ def debian_packages(engine: Engine, image: str) -> str:
     return engine.podman("run", "--rm", image, "python3", "-c", look)
 
 
-def link_farm(folder: Path, without: frozenset[str]) -> list[str]:
+def link_farm(folder: Path, without: frozenset[str], unlisted: frozenset[str]) -> list[str]:
     """A folder ``packages`` of links, one for each package and its metadata, into PACKAGES."""
     here = Path(sysconfig.get_path("purelib"))
     wanted: set[str] = set()
     for found in distributions(path=[str(here)]):
         files = [] if normal(found.name) in without else found.files or []
         tops = {path.parts[0] for path in files if path.parts[0] not in ("..", "__pycache__")}
+        if normal(found.name) in unlisted:
+            tops = {top for top in tops if not top.endswith(".dist-info")}
         wanted |= {top for top in tops if not top.startswith("__editable__") and not top.endswith(".pth")}
     packages = folder / "packages"
     packages.mkdir()

@@ -161,6 +161,7 @@ class Intake:
         except GpucaptError as error:
             self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
             return True
+        found: Work | bool = False
         try:
             fingerprint = self._fingerprint(source, snapshot)
             done = self._tell_if_done(source, fingerprint, snapshot)
@@ -168,8 +169,9 @@ class Intake:
         except BadInput as error:  # its key cannot be a name at the destination
             self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
             found = True
-        if not isinstance(found, Work):
-            snapshot.close()
+        finally:
+            if not isinstance(found, Work):
+                snapshot.close()
         return bool(found)
 
     def _read_in_turn(

@@ -65,8 +65,12 @@ def common(
 
 @app.command()
 def caption(
-    source: Annotated[str, typer.Argument(help="A folder of videos and photographs, or one file.")],
-    destination: Annotated[str, typer.Argument(help="A folder for the results; made if need be.")],
+    source: Annotated[
+        str, typer.Argument(help="A folder of videos and photographs, or one file; also s3://bucket/prefix.")
+    ],
+    destination: Annotated[
+        str, typer.Argument(help="A folder for the results, made if need be; also s3://bucket/prefix.")
+    ],
     model: options.Model = None,
     beam_size: options.BeamSize = 5,
     max_length: options.MaxLength = 40,

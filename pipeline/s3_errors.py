@@ -37,7 +37,7 @@ UNFIT_NAMES = frozenset({"InvalidObjectName", "KeyTooLong", "KeyTooLongError", "
 """Codes of stores that take no object of this name."""
 
 _ADVICE: Mapping[str, str] = {
-    "InvalidAccessKeyId": "it does not know the access key; check AWS_ACCESS_KEY_ID, or AWS_PROFILE",
+    "InvalidAccessKeyId": "the access key is unknown there; check AWS_ACCESS_KEY_ID, or AWS_PROFILE",
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "ExpiredToken": "the credentials have expired; log in again",
     "ExpiredTokenException": "the credentials have expired; log in again",
@@ -135,6 +135,8 @@ def reason_of(error: Exception) -> str:
     for kind, words in known:
         if isinstance(error, kind):
             return words
+    if isinstance(error, boto.SSLError) and "WRONG_VERSION_NUMBER" in str(error):
+        return "no TLS there; is it http:// and not https://?"
     return one_line(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
@@ -162,6 +164,10 @@ def refusal_as_a_whole(error: Exception, where: str, endpoint: str) -> StorageUn
     if isinstance(error, boto.SSLError):
         return StorageUnavailable(
             f"{where}: the certificate of {endpoint} is not trusted; set AWS_CA_BUNDLE to its authority's"
+        )
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+        return StorageUnavailable(
+            f"{where}: {reason_of(error)}; check AWS_ENDPOINT_URL, which begins with http:// or https://"
         )
     if isinstance(error, boto.BotoCoreError | ValueError):
         return StorageUnavailable(f"{where}: {reason_of(error)}")

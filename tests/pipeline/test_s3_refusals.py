@@ -40,7 +40,7 @@ def test_wrong_credentials(source: str, tiny_model: Path, tmp_path: Path) -> Non
     line = told(source, str(tmp_path), tiny_model, AWS_SECRET_ACCESS_KEY="not-the-secret")
     assert f"{source}: the secret key is wrong; check AWS_SECRET_ACCESS_KEY" in line
     line = told(source, str(tmp_path), tiny_model, AWS_ACCESS_KEY_ID="nobody")
-    assert f"{source}: it does not know the access key; check AWS_ACCESS_KEY_ID" in line
+    assert f"{source}: the access key is unknown there; check AWS_ACCESS_KEY_ID" in line
     assert not any(tmp_path.iterdir())
 
 
@@ -130,6 +130,20 @@ def test_an_endpoint_where_nobody_listens(source: str, tiny_model: Path, tmp_pat
 def test_endpoints_that_are_none(source: str, tiny_model: Path, tmp_path: Path, endpoint: str) -> None:
     line = told(source, str(tmp_path), tiny_model, AWS_ENDPOINT_URL=endpoint, GPUCAPT_S3_FIRST_DEADLINE="1")
     assert "endpoint" in line.lower()
+
+
+def test_an_endpoint_without_its_scheme(source: str, tiny_model: Path, tmp_path: Path) -> None:
+    line = told(source, str(tmp_path), tiny_model, AWS_ENDPOINT_URL="127.0.0.1:7480")
+    assert "127.0.0.1:7480; check AWS_ENDPOINT_URL, which begins with http:// or https://" in line
+
+
+def test_https_where_only_http_is_spoken(
+    s3_server: S3Server, source: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    wrong = s3_server.endpoint.replace("http://", "https://")
+    patience = {"AWS_ENDPOINT_URL": wrong, "GPUCAPT_S3_FIRST_DEADLINE": "1"}
+    line = told(source, str(tmp_path), tiny_model, **patience)
+    assert f"{wrong} cannot be reached (no TLS there; is it http:// and not https://?)" in line
 
 
 @pytest.mark.parametrize("status", [200, 404])

@@ -113,9 +113,9 @@ class Demo:
         print(f"  {shortest(self.folder / 'archive')}/\n    the input that is done")
         if "GPUCAPT_MODEL" not in os.environ:
             self.console.print(
-                "\nThe bundled captioner learned from 6,000 photographs, of people and dogs for the most"
+                "\nThe bundled captioner learned from 6,000 photographs, mostly of people and dogs,"
+                " and sees these everywhere; docs/model-card.md says how good it is."
             )
-            self.console.print("part, and sees these everywhere; docs/model-card.md says how good it is.")
         self.console.print("\nOpen a report.html in a browser. Then caption something of your own:")
         print(f"  {shortest(Path(sys.executable).with_name('gpucapt'))} caption SOURCE DESTINATION")
 

@@ -1,5 +1,6 @@
 # The targets that people and continuous integration use; `make` alone lists them.
 #   PYTHON  the interpreter that .venv is made from (3.11 to 3.13)        make test PYTHON=python3.13
+#   JOBS    how many processes run the tests                              make test JOBS=1
 #   ARGS    passed on to pytest, or to the benchmark                      make test ARGS='tests/dags -x'
 
 SHELL := bash
@@ -10,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # An Airflow configuration or another environment of the caller's shell must not leak in.
@@ -31,7 +33,7 @@ demo: $(demo_ready) ## Caption sample photographs and a video through Airflow (o
 .PHONY: test
 test: $(test_ready) ## Run every test; as root on Debian, install the programs that some of them use
 	@tests/system-packages.sh
-	$(BIN)/python -m pytest $(ARGS) < /dev/null
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder $(ARGS) < /dev/null
 
 .PHONY: test-quick
 test-quick: $(test_ready) ## Run the tests that take seconds

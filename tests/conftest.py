@@ -12,6 +12,13 @@ from tests.services.s3 import bucket, s3_server
 __all__ = ["bucket", "engine", "s3_server"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, for the sake of its fixtures, and all tests of the one engine."""
+    for item in items:
+        uses_engine = "engine" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("engine" if uses_engine else item.path.stem))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test that needs a program or a GPU that this machine does not have."""
     wanted = [name for marker in item.iter_markers("needs") for name in marker.args]

@@ -102,14 +102,17 @@ def _asked() -> str:
 
 def _read(place: str) -> NDArray[np.uint8]:
     from pipeline.images import decode_still
-    from pipeline.storage import open_object
+    from pipeline.sources import kind_of
+    from pipeline.storage import open_object, open_storage
 
     storage, key = open_object(place)
     entry = storage.stat(key) if key else None
+    if entry is None and open_storage(place).exists():
+        raise BadInput(f"{place}: this is a folder; `gpucapt caption` takes folders")
     if entry is None:
         raise BadInput(f"{place}: there is no such file")
-    if entry.size > LARGEST_BYTES:
-        raise BadInput(f"{place}: this is no picture; films are captioned by `gpucapt caption`")
+    if entry.size > LARGEST_BYTES or kind_of(entry.name) == "video":
+        raise BadInput(f"{place}: this is no picture; `gpucapt caption` takes films")
     return decode_still(storage.read(key), place)
 
 

@@ -95,12 +95,14 @@ def test_what_cannot_be_used_costs_one_line_and_it_asks_again(
     tmp_path: Path, settings: dict[str, str]
 ) -> None:
     (tmp_path / "letter.txt").write_text("no picture")
+    (tmp_path / "film.mp4").write_text("no picture either")
     write_stills(tmp_path / "in", 1)
     with terminal(**settings) as person:
         for typed, told in (
             (f"{tmp_path}/nowhere.jpg", "there is no such file"),
             (str(tmp_path / "letter.txt"), "not a picture"),
-            (str(tmp_path), "there is no such file"),
+            (str(tmp_path), "this is a folder; `gpucapt caption` takes folders"),
+            (str(tmp_path / "film.mp4"), "`gpucapt caption` takes films"),
             ("ftp://server/x.jpg", "ftp:// is not a storage this knows"),
         ):
             person.sees(QUESTION)
@@ -127,6 +129,9 @@ def test_pictures_in_a_bucket_are_captioned_too(
         person.sees(QUESTION)
         person.types(f"s3://{bucket}/some/other.png\n")
         person.sees("there is no such file")
+        person.sees(QUESTION)
+        person.types(f"s3://{bucket}/some\n")
+        person.sees("this is a folder")
 
 
 def test_a_model_that_cannot_be_loaded_ends_it(tmp_path: Path, settings: dict[str, str]) -> None:

@@ -189,6 +189,8 @@ def local_path_of(url: str) -> Path:
         raise GpucaptError("an empty path names no folder; use . for the current one")
     if "\0" in url:
         raise GpucaptError(f"{url!r} is not a path: it has a NUL byte in it")
+    if url.startswith("s3:/") and not is_s3(url):
+        raise GpucaptError(f"{url}: a slash is missing; did you mean s3://{url.removeprefix('s3:/')}?")
     scheme, found, _ = url.partition("://")
     if not found or "/" in scheme:
         return Path(url).absolute()

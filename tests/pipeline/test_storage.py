@@ -283,6 +283,7 @@ def test_paths_and_file_urls_name_the_same_folder(tmp_path: Path) -> None:
         ("s3:///in", "no bucket"),
         ("s3://bucket/a/../b", "prefix"),
         ("gs://bucket/in", "gs://"),
+        ("s3:/bucket/in", "did you mean s3://bucket/in"),
         ("file://elsewhere/in", "elsewhere"),
         ("", "empty"),
         ("a\0b", "NUL"),

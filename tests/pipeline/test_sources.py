@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from model.errors import GpucaptError
 from pipeline.local_storage import LocalStorage
-from pipeline.sources import SetAside, Source, find_sources, kind_of, open_source, still_entries
+from pipeline.sources import (
+    STILL_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    SetAside,
+    Source,
+    find_sources,
+    kind_of,
+    open_source,
+    still_entries,
+)
 from pipeline.storage import Entry, Unreadable
 
 
@@ -260,3 +269,13 @@ def test_finding_keeps_nothing_of_what_it_has_passed() -> None:
         finder.see(Entry(f"f{folder:04}/1.jpg", 1, "e", 0.0))
         finder.see(Entry(f"f{folder:04}/2.mp4", 1, "e", 0.0))
     assert len(finder._open_folders) + len(finder._videos) <= 2
+
+
+def test_the_documents_name_every_extension() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    section = text.partition("## What is read")[2].partition("\n## ")[0]
+    named = {
+        row[1].strip(): row[2].split() for line in section.splitlines() if len(row := line.split("|")) == 4
+    }
+    assert {f".{name}" for name in named["videos"]} == VIDEO_EXTENSIONS
+    assert {f".{name}" for name in named["stills"]} == STILL_EXTENSIONS - {".heic", ".heif"}

@@ -39,6 +39,7 @@ def plan(
         typer.Option(
             envvar="GPUCAPT_SETTLE",
             min=0,
+            max=10**6,
             metavar="SECONDS",
             help="Leave files alone that are younger, and files on disk that still change.",
         ),

@@ -9,18 +9,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.errors import GpucaptError
 
+_LONGEST_S = 10.0**6
+"""Some days; what is infinite, or beyond what clocks can count, is no time to wait."""
+
 
 class Tuning(BaseSettings):
     """How to deal with storage and machine. Times are seconds, sizes are bytes."""
 
     model_config = SettingsConfigDict(env_prefix="GPUCAPT_", env_ignore_empty=True, extra="ignore")
 
-    s3_deadline: float = Field(default=300.0, gt=0)
+    s3_deadline: float = Field(default=300.0, gt=0, le=_LONGEST_S)
     """How long a request that fails for a passing reason is tried again."""
-    s3_first_deadline: float = Field(default=10.0, gt=0)
+    s3_first_deadline: float = Field(default=10.0, gt=0, le=_LONGEST_S)
     """The same before the endpoint has answered at all: then its address is wrong, as a rule."""
-    s3_connect_timeout: float = Field(default=10.0, gt=0)
-    s3_read_timeout: float = Field(default=60.0, gt=0)
+    s3_connect_timeout: float = Field(default=10.0, gt=0, le=_LONGEST_S)
+    s3_read_timeout: float = Field(default=60.0, gt=0, le=_LONGEST_S)
     """How long to wait for the next byte of an answer."""
     s3_connections: int = Field(default=64, ge=1)
     """Connections that are kept open."""
@@ -38,7 +41,7 @@ class Tuning(BaseSettings):
     """How much of them is kept at most by one worker (and never more than half of what the disk has free)."""
     cache: Path | None = None
     """Where models from remote storage are kept; None is gpucapt's folder in the user's cache."""
-    lease: float = Field(default=60.0, ge=1)
+    lease: float = Field(default=60.0, ge=1, le=_LONGEST_S)
     """For how long a source stays with a worker that is not heard of."""
 
 

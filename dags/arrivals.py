@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from croniter import croniter  # type: ignore[import-untyped]
 
 Schedule = str | list[Asset] | AssetOrTimeSchedule | None
 
@@ -34,6 +35,10 @@ def schedule(clock: str | None, queue_url: str | None, connection: str | None) -
     ``connection`` is the Airflow connection to use; without one boto finds the credentials as everywhere.
     Raises ValueError for what cannot be watched.
     """
+    if clock is not None and not clock.startswith("@") and not croniter.is_valid(clock):
+        raise ValueError(
+            f"GPUCAPT_SCHEDULE is {clock!r}; it must be a cron expression, a preset such as @hourly, or none"
+        )
     if queue_url is None:
         return clock
     if not queue_url.startswith(("https://", "http://")):

@@ -86,6 +86,10 @@ def test_gpu_tasks_share_a_pool_where_one_is_named(airflow: Airflow) -> None:
         ({"GPUCAPT_RUNNER": "abacus"}, "GPUCAPT_RUNNER is 'abacus'; it must be one of: local"),
         ({"GPUCAPT_EVERY": "often"}, "GPUCAPT_EVERY is 'often'; it must be a number"),
         (
+            {"GPUCAPT_INCOMING": "/in", "GPUCAPT_DESTINATION": "/out", "GPUCAPT_SCHEDULE": "every day"},
+            "GPUCAPT_SCHEDULE is 'every day'; it must be a cron expression",
+        ),
+        (
             {"GPUCAPT_INCOMING": "/in", "GPUCAPT_DESTINATION": "/out", "GPUCAPT_STORY": "epic"},
             "'epic' is not one of ['outline', 'none']",
         ),

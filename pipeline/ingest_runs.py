@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, get_args
@@ -40,7 +41,7 @@ FORMAT = 1
 _EMPTY = "-empty"
 """How the name of a run ends that had nothing to do."""
 
-_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 """What reading JSON that is not as it was written raises."""
 
 
@@ -192,7 +193,11 @@ class Plan:
         if fields.pop("format") != FORMAT:
             raise ValueError("another format")
         settings = CaptionSettings.from_json(fields["settings"])
-        return cls(**{**fields, "settings": settings, "growing": tuple(fields.get("growing", ()))})
+        plan = cls(**{**fields, "settings": settings, "growing": tuple(fields.get("growing", ()))})
+        _expect_text(plan.incoming, plan.archive, plan.failed)
+        _expect_numbers(plan.settle_s, plan.shards)
+        datetime.fromtimestamp(plan.planned_at, UTC)
+        return plan
 
     def is_settled(self, entry: Entry) -> bool:
         """Whether a file was left alone for long enough, when the plan was made.
@@ -260,6 +265,10 @@ def source_from_json(line: str) -> Source:
     _expect_text(source.key, source.path)
     if source.entry is not None:
         _expect_text(source.entry.key, source.entry.etag)
+        _expect_numbers(source.entry.size, source.entry.modified)
+    if source.piece is not None:
+        _expect_piece(source.piece.index, source.piece.of)
+        _expect_text(source.piece.after, source.piece.upto or "")
     return source
 
 
@@ -272,11 +281,18 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
     elif kind == "input":
         one = Input(**content)
         _expect_text(one.key, one.etag, one.name, one.error or "")
+        _expect_numbers(one.size, one.modified)
     elif kind == "outcome":
         outcome = _outcome(content)
         _expect_text(outcome.key, outcome.reason or "")
         if outcome.status not in get_args(Status) or not isinstance(outcome.frames, int):
             raise ValueError("no outcome")
+        if outcome.piece is not None:
+            _expect_piece(outcome.piece.index, outcome.piece.of)
+            _expect_text(outcome.piece.fingerprint)
+            _expect_numbers(outcome.piece.rows)
+            if outcome.piece.kind not in get_args(Kind):
+                raise ValueError("a piece of nothing")
     else:
         raise ValueError(f"a line about {kind}")
     return fields
@@ -290,3 +306,13 @@ def _outcome(fields: dict[str, Any]) -> Outcome:
 def _expect_text(*values: object) -> None:
     if not all(isinstance(value, str) for value in values):
         raise TypeError("expected text")
+
+
+def _expect_numbers(*values: object) -> None:
+    if not all(isinstance(value, int | float) for value in values):
+        raise TypeError("expected numbers")
+
+
+def _expect_piece(index: object, of: object) -> None:
+    if not (isinstance(index, int) and isinstance(of, int) and 0 <= index < of):
+        raise ValueError("no piece")

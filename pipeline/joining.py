@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -52,8 +51,8 @@ class PieceOutcomes:
     """The outcomes of all pieces of a run, on disk; told one after the other, read by source."""
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="gpucapt-", suffix=".sqlite")  # noqa: SIM115
-        self._database = sqlite3.connect(self._file.name, isolation_level=None)
+        # No name: on disk, in a file that the system removes whatever happens to this process.
+        self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
             "CREATE TABLE pieces (key TEXT, number INTEGER, outcome TEXT, PRIMARY KEY (key, number))"
@@ -98,7 +97,6 @@ class PieceOutcomes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._database.close()
-        self._file.close()
 
 
 class _Incomplete(Exception):

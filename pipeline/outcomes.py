@@ -90,9 +90,9 @@ class Outcomes:
     """The outcomes of one run, from any thread; read back sorted by key."""
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile(prefix="gpucapt-", suffix=".sqlite")  # noqa: SIM115
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(self._file.name, check_same_thread=False, isolation_level=None)
+        # No name: on disk, in a file that the system removes whatever happens to this process.
+        self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._database.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
             "CREATE TABLE sources (key TEXT PRIMARY KEY, status TEXT) WITHOUT ROWID;"
@@ -142,7 +142,6 @@ class Outcomes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._database.close()
-        self._file.close()
 
     def _count(self, outcome: Outcome) -> None:
         totals = self.totals

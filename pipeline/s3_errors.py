@@ -166,8 +166,9 @@ def refusal_as_a_whole(error: Exception, where: str, endpoint: str) -> StorageUn
             f"{where}: the certificate of {endpoint} is not trusted; set AWS_CA_BUNDLE to its authority's"
         )
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+        named = reason_of(error).removeprefix("Invalid endpoint: ").rpartition("@")[2]  # no user, no password
         return StorageUnavailable(
-            f"{where}: {reason_of(error)}; check AWS_ENDPOINT_URL, which begins with http:// or https://"
+            f"{where}: invalid endpoint {named}; check AWS_ENDPOINT_URL, which begins with http:// or https://"
         )
     if isinstance(error, boto.BotoCoreError | ValueError):
         return StorageUnavailable(f"{where}: {reason_of(error)}")

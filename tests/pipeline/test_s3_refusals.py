@@ -133,7 +133,8 @@ def test_endpoints_that_are_none(source: str, tiny_model: Path, tmp_path: Path, 
 
 
 def test_an_endpoint_without_its_scheme(source: str, tiny_model: Path, tmp_path: Path) -> None:
-    line = told(source, str(tmp_path), tiny_model, AWS_ENDPOINT_URL="127.0.0.1:7480")
+    line = told(source, str(tmp_path), tiny_model, AWS_ENDPOINT_URL="me:hush@127.0.0.1:7480")
+    assert "hush" not in line
     assert "127.0.0.1:7480; check AWS_ENDPOINT_URL, which begins with http:// or https://" in line
 
 

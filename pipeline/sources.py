@@ -33,6 +33,8 @@ OUTPUT_NAMES = frozenset({
 })
 # fmt: on
 RESERVED = (".gpucapt", "runs")
+LONGEST_KEY = 700
+"""Bytes: object stores allow 1,024 for a key, and those of results and parts are longer than the source's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class _Finder:
         parts = source.key.split("/")
         if parts[0] in RESERVED:
             return f"the name {parts[0]} is reserved for gpucapt's own files; rename it"
+        if len(source.key.encode()) > LONGEST_KEY:
+            return f"its name, folders included, is longer than {LONGEST_KEY} bytes; shorten it"
         clash = next((part for part in parts[1:] if part in OUTPUT_NAMES), None)
         if clash:
             return f"a folder named {clash} would lie where results are written; rename it"

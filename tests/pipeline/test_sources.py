@@ -206,6 +206,13 @@ def test_reserved_names_at_the_top_are_set_aside(tmp_path: Path) -> None:
     assert "reserved" in reasons["runs"]
 
 
+def test_a_name_that_leaves_no_room_for_those_of_its_results_is_set_aside(tmp_path: Path) -> None:
+    longest, too_long = (f"{'folder/' * 80}{'n' * length}.mp4" for length in (136, 137))
+    root = touch(tmp_path, longest, too_long)
+    assert found(root) == [("video", longest)]
+    assert "shorten it" in set_aside(root)[too_long]
+
+
 def test_a_folder_of_stills_called_runs_is_set_aside(tmp_path: Path) -> None:
     assert "reserved" in set_aside(touch(tmp_path / "runs", "1.jpg"))["runs"]
 

@@ -185,7 +185,9 @@ def test_an_upload_is_taken_back_when_the_process_is_told_to_stop(
     with large.open("wb") as file:
         file.truncate(600 << 20)
     code = (
-        "import sys; from pathlib import Path; from pipeline.storage import open_storage;"
+        "import signal, sys; from pathlib import Path; from pipeline.storage import open_storage;"
+        # What a shell starts in the background is told to ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "open_storage(sys.argv[1]).upload(Path(sys.argv[2]), 'large.bin')"
     )
     line = [command()[0], "-c", code, f"s3://{bucket}", str(large)]

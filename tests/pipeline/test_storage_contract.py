@@ -28,7 +28,7 @@ def make_storage(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStorage:
     if request.param == "folder":
         return lambda name: LocalStorage(tmp_path / "root" / name)
     bucket = request.getfixturevalue("bucket")
-    return lambda name: open_storage(f"s3://{bucket}/root/{name}")
+    return lambda name: open_storage(f"s3://{bucket}/storages/{name}")
 
 
 @pytest.fixture

@@ -33,6 +33,21 @@ class DecoderState:
         return DecoderState(image, tuple(t[rows, beams] for t in hypotheses))
 
 
+@dataclass(slots=True)
+class TeacherForced:
+    """What a decoder makes of given captions, N words of them in all.
+
+    `logits`: (N, V), one row a word to predict. `targets`: (N,) those words. `captions`: (N,) the caption
+    each belongs to, as `picture * K + k`; a caption's words come in their order. `attended`: (B, K, L)
+    attention summed over the words of each caption.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    captions: Tensor
+    attended: Tensor
+
+
 class Decoder(Protocol):
     """What search and training ask of a decoder."""
 
@@ -44,12 +59,10 @@ class Decoder(Protocol):
         """Words (B, K) → logits (B, K, V), next state, attention over cells (B, K, L)."""
         ...
 
-    def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> TeacherForced:
         """Teacher forcing over K reference captions a picture.
 
-        Words (B, K, T) with `<start>` first, lengths (B, K) of words to predict (0: no caption) →
-        logits (N, V) of the N words to predict, their targets (N,), attention summed over the words
-        of each caption (B, K, L).
+        Words (B, K, T) with `<start>` first, lengths (B, K) of words to predict (0: no caption).
         """
         ...
 
@@ -114,18 +127,19 @@ class AttentionLSTM(nn.Module):
         hidden, memory, attention = self._advance(self._embed(words), state)
         return self.output(self.dropout(hidden)), DecoderState(state.image, (hidden, memory)), attention
 
-    def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> TeacherForced:
         """Teacher forcing; see `Decoder.forward`."""
         # Longest first, so that pictures whose captions have ended can leave the batch.
         longest, order = lengths.amax(dim=1).sort(descending=True, stable=True)
         features, words, lengths = features[order], words[order], lengths[order]
+        captions = torch.arange(lengths.numel(), device=words.device).view(lengths.shape)[order]
         steps = int(longest[0])
         pictures = [int((longest > t).sum()) for t in range(steps)]
         word_gates = self._embed(words[:, :, :steps]).unbind(dim=2)
         state = self.start(features)
         state.beams = tuple(t.expand(-1, words.shape[1], -1) for t in state.beams)
         attended = words.new_zeros((*lengths.shape, state.image[0].shape[1]), dtype=torch.float)
-        n, finished, hiddens, targets = len(words), [], [], []
+        n, finished, hiddens, targets, owners = len(words), [], [], [], []
         for t in range(steps):
             if pictures[t] <= 0.8 * n:  # copying the rest is worth it only now and then
                 n = pictures[t]
@@ -138,9 +152,10 @@ class AttentionLSTM(nn.Module):
             attended = attended + attention.float() * real.unsqueeze(2)
             hiddens.append(hidden[real])
             targets.append(words[:n, :, t + 1][real])
+            owners.append(captions[:n][real])
         logits = self.output(self.dropout(torch.cat(hiddens)))
         attended = torch.cat([attended, *reversed(finished)])
-        return logits, torch.cat(targets), attended[order.argsort()]
+        return TeacherForced(logits, torch.cat(targets), torch.cat(owners), attended[order.argsort()])
 
     def _embed(self, words: Tensor) -> Tensor:
         """Words → their share of the gates (…, 4 * hidden size)."""

@@ -185,11 +185,13 @@ class CaptioningModule(L.LightningModule):
         features = batch.pictures
         if self.finetune:
             features = self.network.encoder(augment(batch.pictures))
-        logits, targets, attended = self.network.decoder(
+        forced = self.network.decoder(
             features.to(self.dtype) if not self.finetune else features, batch.captions, batch.lengths
         )
-        loss, figures = caption_loss(logits, targets, attended, batch.lengths, self.recipe)
-        size = len(targets)
+        loss, figures = caption_loss(
+            forced.logits, forced.targets, forced.attended, batch.lengths, self.recipe
+        )
+        size = len(forced.targets)
         for name, value in figures.items():
             self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=size)
         return loss
@@ -206,10 +208,10 @@ class CaptioningModule(L.LightningModule):
         network: Any = self.average.module
         network.eval()
         features = network.encoder(batch.pictures) if self.finetune else batch.pictures.to(self.dtype)
-        logits, targets, attended = network.decoder(features, batch.captions, batch.lengths)
-        _, figures = caption_loss(logits, targets, attended, batch.lengths, self.recipe)
+        forced = network.decoder(features, batch.captions, batch.lengths)
+        _, figures = caption_loss(forced.logits, forced.targets, forced.attended, batch.lengths, self.recipe)
         for name, value in figures.items():
-            self.log(f"val_{name}", value, batch_size=len(targets))
+            self.log(f"val_{name}", value, batch_size=len(forced.targets))
         words = self.plan.vocabulary
         search = Search(
             start=words.start,

@@ -39,7 +39,7 @@ class _GivenUp(Exception):
 
 
 class _NoRoom(Exception):
-    """The disk is full."""
+    """The disk is full, or would be."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,8 +104,8 @@ class Spool:
     def path(self, entry: Entry) -> Iterator[Path]:
         """The film as a file, as it was listed, for as long as the context lasts.
 
-        Waits until it is there. Raises BadInput when the film is gone, has changed, or is larger than the
-        disk; StorageUnavailable when it cannot be fetched for reasons that are not its own.
+        Waits until it is there. Raises BadInput when the film is gone or has changed; StorageUnavailable when
+        it cannot be fetched for reasons that are not its own, such as a disk on which it has no room.
         """
         film = self._use(entry)
         try:
@@ -178,15 +178,11 @@ class Spool:
         try:
             self._wait(film)
         except _NoRoom:
-            where, entry = one_line(str(film.path.parent.parent)), film.entry
-            if entry.size > shutil.disk_usage(film.path.parent).total:
-                raise BadInput(
-                    f"{entry.key}: it is larger ({_in_words(entry.size)}) than the disk of {where}, where"
-                    " films are kept meanwhile; set GPUCAPT_SPOOL to a folder on a larger one"
-                ) from None
+            folder, entry = film.path.parent, film.entry
             raise StorageUnavailable(
-                f"there is no room in {where} for {entry.key} ({_in_words(entry.size)}); make room, or set"
-                " GPUCAPT_SPOOL to a folder on a larger disk"
+                f"there is no room in {folder.parent} for {entry.key}: it has {_in_words(entry.size)}, and"
+                f" {_in_words(_free(folder))} are free; make room, or set GPUCAPT_SPOOL to a folder on a"
+                " larger disk"
             ) from None
 
     def _fits(self, entry: Entry) -> bool:
@@ -196,7 +192,7 @@ class Spool:
     def _room(self) -> int:
         if self._limit is None:
             # Half of what is free: others use the disk, too.
-            self._limit = min(self._most, shutil.disk_usage(self._folder()).free // 2)
+            self._limit = min(self._most, _free(self._folder()) // 2)
         return self._limit
 
     def _folder(self) -> Path:
@@ -229,6 +225,8 @@ class Spool:
 
         try:
             go_on()
+            if film.entry.size > _free(film.path.parent):
+                raise _NoRoom  # before others who use the disk find it full
             self._storage.download(film.entry, film.path, go_on=go_on)
             go_on()
         except BaseException as error:
@@ -308,6 +306,10 @@ def _identity(entry: Entry) -> tuple[str, str]:
 
 def _failed(fetched: Future[None]) -> bool:
     return fetched.done() and (fetched.cancelled() or fetched.exception() is not None)
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def _in_words(size: int) -> str:

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -374,3 +375,18 @@ def test_a_storage_that_fails_is_no_fault_of_the_inputs(
     finish(plan["run"])
     assert sorted(in_bucket.keys("incoming")) == sorted(kept)
     assert not (tmp_path / "failed").exists()
+
+
+def test_a_film_for_which_a_worker_has_no_room_waits_for_one_that_has(
+    in_bucket: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_bucket.film("clip.webm")
+    plan = in_bucket.plan()
+    with monkeypatch.context() as small:
+        small.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=100, used=0, free=100))
+        with pytest.raises(StorageUnavailable, match=r"clip\.webm.*GPUCAPT_SPOOL"):
+            in_bucket.shards(plan)
+        finish(plan["run"])
+        assert in_bucket.keys("incoming") == ["clip.webm"] and in_bucket.moved("failed") == []
+    in_bucket.round()
+    assert in_bucket.moved("archive") == ["clip.webm"] and in_bucket.moved("failed") == []

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -206,8 +207,24 @@ def test_a_full_disk_ends_the_run_with_one_line(storage: Slow, folder: Path) -> 
     with Spool(storage, 1000, folder) as spool:
         with pytest.raises(StorageUnavailable) as caught, spool.path(film(storage, "a")):
             pass
-        assert "no room in" in str(caught.value) and "GPUCAPT_SPOOL" in str(caught.value)
+        assert f"no room in {folder} for a.mp4: it has 100 bytes, and " in str(caught.value)
+        assert " are free; make room, or set GPUCAPT_SPOOL" in str(caught.value)
         assert files(folder) == []
+
+
+def test_a_film_larger_than_the_disk_is_not_even_begun(
+    storage: Slow, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would fill the disk that others use, too, twice."""
+    storage.open.set()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=900, used=100, free=800))
+    with Spool(storage, None, folder) as spool:
+        told = "for long.mp4: it has 1 KB, and 800 bytes are free"
+        with pytest.raises(StorageUnavailable, match=told), spool.path(film(storage, "long")):
+            pass
+        assert storage.begun == []
+        with spool.path(film(storage, "a")) as path:
+            assert path.read_bytes() == b"a" * 100
 
 
 def test_a_folder_that_cannot_be_made_is_told_with_its_setting(storage: Slow, tmp_path: Path) -> None:

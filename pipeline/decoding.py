@@ -45,19 +45,11 @@ class Grabbed:
 
 def grabbed(capture: cv2.VideoCapture, last: Grabbed | None = None) -> Iterator[tuple[int, float]]:
     """Decode frame after frame: its number, and its time in milliseconds, which always rises."""
-    import cv2
-
     number, last_ms, step_ms = -1, -math.inf, 1000 / frame_rate(capture)
     if last is not None:
         number, last_ms, step_ms = last.number, last.at_ms, last.step_ms
-    failures = 0
-    while failures < DAMAGED_IN_A_ROW:
-        if not capture.grab():
-            failures += 1
-            continue
-        failures = 0
+    for at_ms in grabbed_times(capture):
         number += 1
-        at_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
         if number:
             # Some streams (AVI, raw H.264) have no time on every frame, and 0 is then what OpenCV says.
             if at_ms > last_ms:
@@ -66,6 +58,19 @@ def grabbed(capture: cv2.VideoCapture, last: Grabbed | None = None) -> Iterator[
                 at_ms = last_ms + step_ms
         last_ms = at_ms
         yield number, at_ms
+
+
+def grabbed_times(capture: cv2.VideoCapture) -> Iterator[float]:
+    """Grab frame after frame, or packet after packet: its time in milliseconds as OpenCV says it."""
+    import cv2
+
+    failures = 0
+    while failures < DAMAGED_IN_A_ROW:
+        if capture.grab():
+            failures = 0
+            yield capture.get(cv2.CAP_PROP_POS_MSEC)
+        else:
+            failures += 1
 
 
 def retrieved(capture: cv2.VideoCapture, path: Path, number: int) -> NDArray[np.uint8]:

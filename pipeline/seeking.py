@@ -18,7 +18,7 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.decoding import DAMAGED_IN_A_ROW, Grabbed, grabbed, opened
+from pipeline.decoding import Grabbed, grabbed, grabbed_times, opened
 from pipeline.errors import BadInput
 
 if TYPE_CHECKING:
@@ -51,11 +51,6 @@ class Index:
         """Whether frame ``number`` is at this time."""
         return number < len(self.times_ms) and self.times_ms[number] == at_ms
 
-    def number_at(self, at_ms: float) -> int | None:
-        """The number of the frame at exactly this time."""
-        number = bisect_left(self.times_ms, at_ms)
-        return number if self.says(number, at_ms) else None
-
     def before(self, number: int) -> Grabbed:
         """The state of a decoder that is about to decode frame ``number`` > 0."""
         at_ms = self.times_ms[number - 1]
@@ -83,13 +78,7 @@ def _packets(path: Path) -> tuple[array[float], list[float]]:
     keys_ms = []
     with opened(path, packets=True) as capture:
         is_key = _KEY_FRAMES.get(_codec(capture))
-        failures = 0
-        while failures < DAMAGED_IN_A_ROW:
-            if not capture.grab():
-                failures += 1
-                continue
-            failures = 0
-            at_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+        for at_ms in grabbed_times(capture):
             times.append(at_ms)
             if is_key is not None and capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME):
                 found, data = capture.retrieve()

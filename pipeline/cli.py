@@ -13,6 +13,7 @@ import typer
 from model.errors import GpucaptError
 from pipeline import options
 from pipeline.cores import limit_threads
+from pipeline.evaluation_options import register as register_evaluation
 from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
 from pipeline.last_line import last_line_kept
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.add_typer(ingest)
 app.add_typer(story)
 register_training(app)
+register_evaluation(app)
 app.command()(ask)
 
 

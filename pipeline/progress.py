@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -128,3 +128,16 @@ def _update(bar: Bar, task: TaskID, progress: Progress) -> None:
         sources=progress.sources,
         current=progress.current.replace("\n", " ")[-60:],
     )
+
+
+def log_progress(what: str, seconds: float = LOG_EVERY_S) -> Callable[[int, int], None]:
+    """A log line every few seconds, and one at the end."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            _log.info("%d of %d %s", done, total, what)
+
+    return progress

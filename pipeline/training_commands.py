@@ -1,8 +1,7 @@
-"""What `gpucapt preprocess`, `train` and `evaluate` do, between the command line and the captioner."""
+"""What `gpucapt preprocess` and `train` do, between the command line and the captioner."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,13 +13,12 @@ from model.recipe import Recipe
 from pipeline import places
 from pipeline.checkpoints import checkpoint_folder
 from pipeline.cores import available_cores
+from pipeline.progress import log_progress
 from pipeline.storage import is_s3
 
 if TYPE_CHECKING:
-    from model.captioner import Captioner, CaptionNetwork, CheckpointConfig
-    from model.metrics import Scores
+    from model.captioner import CaptionNetwork, CheckpointConfig
     from model.vocabulary import Vocabulary
-    from pipeline.datasets import CaptionedPictures
 
 _READERS = 16
 """Pictures of an object store that are read at the same time: that is waiting, as a rule."""
@@ -40,7 +38,7 @@ def run_preprocess(dataset: str, images: str, out: str, **settings: Any) -> None
     began = time.monotonic()
     with places.output_folder(out) as output:
         report = preprocess(
-            name, examples, read, output.path, Preprocessing(**settings), _log_progress("pictures")
+            name, examples, read, output.path, Preprocessing(**settings), log_progress("pictures")
         )
     for image, reason in report.skipped:
         log.warning("left out %s: %s", image, reason)
@@ -141,7 +139,7 @@ def _train(
                 CaptionedPictures(data, split),
                 state / f"features-{split}.hdf5",
                 mirrored=split == "train",
-                progress=_log_progress(f"{split} pictures encoded"),
+                progress=log_progress(f"{split} pictures encoded"),
             )
         plan = StagePlan(
             "decoder",
@@ -225,103 +223,3 @@ def _publish(best: Path, target: Path, url: str, *, seconds: float) -> None:
     log.info(
         "%s/%s: the best network, validation CIDEr %.3f", url, target.name, config["training"]["val_cider"]
     )
-
-
-def run_evaluate(
-    model: str,
-    data: str,
-    *,
-    split: str = "test",
-    beam_size: int = 5,
-    max_length: int = 40,
-    out: str | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    limit: int | None = None,
-) -> dict[str, float]:
-    """Caption a split by beam search and score it; prints the scores, writes them and the captions to OUT."""
-    from model.captioner import load_captioner
-
-    captioner = load_captioner(checkpoint_folder(model), device=device, precision=precision)
-    if out is not None:
-        places.check_output(out)
-    others = [one for one in ("train", "val", "test") if one != split]
-    with places.input_folder(data, wanted=_but_for(*others)) as folder:
-        return _evaluate(captioner, folder, split, beam_size, max_length, out, batch_size, limit)
-
-
-def _evaluate(
-    captioner: Captioner,
-    data: Path,
-    split: str,
-    beam_size: int,
-    max_length: int,
-    out: str | None,
-    batch_size: int | None,
-    limit: int | None,
-) -> dict[str, float]:
-    from model.metrics import score_captions
-    from pipeline.datasets import CaptionedPictures
-
-    pictures = CaptionedPictures(data, split)
-    count = min(len(pictures), limit or len(pictures))
-    size = batch_size or captioner.default_batch_size()
-    said: dict[str, str] = {}
-    began = time.monotonic()
-    report = _log_progress("pictures captioned")
-    for first in range(0, count, size):
-        chosen = range(first, min(first + size, count))
-        captions = captioner.caption(
-            list(pictures.batch(chosen)["pictures"]), beam_size=beam_size, max_length=max_length
-        )
-        said.update({str(i): caption.text for i, caption in zip(chosen, captions, strict=True)})
-        report(len(said), count)
-    seconds = time.monotonic() - began
-    scores = score_captions(said, pictures.references)
-    result = {name: round(value, 4) for name, value in scores.corpus.items()}
-    if out is not None:
-        facts = {
-            "model": captioner.name,
-            "model_version": captioner.version,
-            "dataset": pictures.manifest["base"],
-            "split": split,
-            "pictures": count,
-            "beam_size": beam_size,
-            "max_length": max_length,
-            "precision": captioner.precision,
-            "seconds": round(seconds, 1),
-            "scores": result,
-        }
-        with places.output_folder(out) as output:
-            _write_scores(output.path, facts, said, scores, pictures)
-    return result
-
-
-def _write_scores(
-    out: Path, facts: dict[str, Any], said: dict[str, str], scores: Scores, pictures: CaptionedPictures
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    with (out / "captions.jsonl").open("w", encoding="utf-8") as file:
-        for key, text in said.items():
-            row = {
-                "image": pictures.names[int(key)],
-                "caption": text,
-                "references": pictures.references[key],
-                "scores": {name: round(value, 4) for name, value in scores.pictures[key].items()},
-            }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _log_progress(what: str, seconds: float = 5.0) -> Callable[[int, int], None]:
-    """A log line every few seconds, and one at the end."""
-    last = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            log.info("%d of %d %s", done, total, what)
-
-    return progress

@@ -13,6 +13,8 @@ import typer
 from model.errors import GpucaptError
 from pipeline import options
 from pipeline.cores import limit_threads
+from pipeline.dataset_options import register as register_datasets
+from pipeline.errors import WrongUsage
 from pipeline.evaluation_options import register as register_evaluation
 from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
@@ -36,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(ingest)
 app.add_typer(story)
+register_datasets(app)
 register_training(app)
 register_evaluation(app)
 app.command()(ask)
@@ -147,7 +150,8 @@ def main() -> None:
         with last_line_kept(os.environ.get("GPUCAPT_RESULT_FILE")):
             app()
     except GpucaptError as error:
-        _end(f"gpucapt: {' '.join(str(error).split())}", 1, debug)
+        code = 2 if isinstance(error, WrongUsage) else 1
+        _end(f"gpucapt: {' '.join(str(error).split())}", code, debug)
     except Interrupted as error:
         # Threads may be in the middle of a batch; what is safe is on disk, and nothing waits for them.
         _end(f"gpucapt: {error}", 128 + error.signal_number, debug)

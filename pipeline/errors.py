@@ -29,7 +29,7 @@ class StorageUnavailable(GpucaptError):
 
 
 class WrongUsage(GpucaptError):
-    """What was asked for cannot be meant: the command line ends with 2 instead of 1."""
+    """What was asked for, or set, cannot be meant: the command line ends with 2 instead of 1."""
 
 
 def one_line(text: str) -> str:

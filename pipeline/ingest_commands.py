@@ -107,9 +107,7 @@ def plan(
     planning = Planning(
         incoming, destination, settings, settle, size, shards, archive, failed, most_shards, wait
     )
-    with options.told_as_usage():
-        planned = planning.run()
-    typer.echo(json.dumps(planned))
+    typer.echo(json.dumps(planning.run()))
 
 
 @ingest.command()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from model.errors import GpucaptError
-from pipeline.errors import WrongUsage
 from pipeline.selection import Selection
 from pipeline.settings import CaptionSettings, Resources
 
@@ -82,15 +79,6 @@ ShowProgress = Annotated[
         callback=_check_progress,
     ),
 ]
-
-
-@contextmanager
-def told_as_usage() -> Iterator[None]:
-    """Tell WrongUsage as what the command line finds wrong by itself is told."""
-    try:
-        yield
-    except WrongUsage as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def caption_settings(

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline import options
-
 story = typer.Typer(name="story", help="Tell a story from captions.", no_args_is_help=True)
 
 
@@ -27,6 +25,4 @@ def new(
     """Begin a story."""
     from pipeline.story_files import tell_story
 
-    with options.told_as_usage():
-        told = tell_story(captions, out)
-    typer.echo(told)
+    typer.echo(tell_story(captions, out))

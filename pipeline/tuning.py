@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model.errors import GpucaptError
+from pipeline.errors import WrongUsage
 
 _LONGEST_S = 10.0**6
 """Some days; what is infinite, or beyond what clocks can count, is no time to wait."""
@@ -46,10 +46,10 @@ class Tuning(BaseSettings):
 
 
 def tuning() -> Tuning:
-    """The settings as the environment has them now. Raises GpucaptError for what makes no sense."""
+    """The settings as the environment has them now. Raises WrongUsage for what makes no sense."""
     try:
         return Tuning()
     except ValidationError as error:
         wrong = error.errors()[0]
         name = "GPUCAPT_" + "_".join(map(str, wrong["loc"])).upper()
-        raise GpucaptError(f"{name} is {wrong['input']!r}: {wrong['msg'].lower()}") from error
+        raise WrongUsage(f"{name} is {wrong['input']!r}: {wrong['msg'].lower()}") from error

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from model.errors import GpucaptError
 from pipeline.cli import app
+from pipeline.errors import WrongUsage
 from pipeline.stories import Story
 from pipeline.story_files import tell_story
 from tests.pipeline.jobs import caption, command, manifest, rows, run, write_stills
@@ -111,6 +112,16 @@ def test_exit_codes_and_messages_of_the_real_command(tmp_path: Path, tiny_model:
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words", [["caption", "s3://nowhere/in", "out"], ["ingest", "plan", "s3://nowhere/in", "out"]]
+)
+def test_a_setting_that_makes_no_sense_is_wrong_usage_in_one_line(words: list[str]) -> None:
+    done = run(command(*words), GPUCAPT_S3_DEADLINE="soon")
+    assert done.returncode == 2
+    assert done.stderr.startswith("gpucapt: GPUCAPT_S3_DEADLINE is 'soon': ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_every_option_can_be_set_in_the_environment(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,9 +168,9 @@ def test_a_story_does_not_replace_what_it_is_told_from(tmp_path: Path, out: str)
     (tmp_path / "alias.json").symlink_to("captions.json")
     os.link(captions, tmp_path / "twin.json")
     words = ["story", "NEW", "--from", str(captions), "--out", f"{tmp_path}/{out}"]
-    result = CliRunner().invoke(app, words, terminal_width=500)
-    assert result.exit_code == 2
-    assert "name another file" in result.output
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, WrongUsage)
+    assert "name another file" in str(result.exception)
     assert captions.read_text(encoding="utf-8") == "{}"
 
 

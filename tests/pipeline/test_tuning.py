@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from model.errors import GpucaptError
 from pipeline.cli import app
+from pipeline.errors import WrongUsage
 from pipeline.tuning import tuning
 
 TIMES = ("S3_DEADLINE", "S3_FIRST_DEADLINE", "S3_CONNECT_TIMEOUT", "S3_READ_TIMEOUT", "LEASE")
@@ -19,7 +19,7 @@ TIMES = ("S3_DEADLINE", "S3_FIRST_DEADLINE", "S3_CONNECT_TIMEOUT", "S3_READ_TIME
 def test_times_are_some_that_clocks_can_count(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease of infinity would kill the thread that renews claims, and nobody could ever take over."""
     monkeypatch.setenv(f"GPUCAPT_{name}", value)
-    with pytest.raises(GpucaptError, match=f"GPUCAPT_{name} is '{value}'"):
+    with pytest.raises(WrongUsage, match=f"GPUCAPT_{name} is '{value}'"):
         tuning()
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.preparation import Preparation
-from pipeline.datasets import Example, Preprocessing, preprocess
+from pipeline.annotations import Example
 from pipeline.frames import read_video
 from pipeline.images import decode_still
+from pipeline.preprocessing import Preprocessing, preprocess
 from pipeline.selection import Selection
 from tests.benchmarks.captioning import on_one_core
 from tests.benchmarks.measuring import Contender, in_turns

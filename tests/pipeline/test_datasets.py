@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.datasets import (
-    CaptionedPictures,
-    Example,
-    Preprocessing,
-    preprocess,
-    read_karpathy,
-    read_wordmap,
-    store_features,
-)
+from pipeline.annotations import Example, read_karpathy
+from pipeline.datasets import CaptionedPictures, read_wordmap, store_features
+from pipeline.preprocessing import Preprocessing, preprocess
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
 
 BASE = "mini_5_cap_per_img_1_min_word_freq"

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, TypeVar, get_args
 
 from model.errors import GpucaptError
-from pipeline.outcomes import Input, Outcome, PieceDone, Status
+from pipeline.outcomes import Input, Outcome, Status
 from pipeline.settings import CaptionSettings
 from pipeline.sources import Kind, Piece, Source
 from pipeline.storage import Entry, Storage, open_storage
@@ -133,7 +133,7 @@ class RunFolder:
         """
         lines = Lines(self._parsed(key, _recorded))
         while (head := lines.take("outcome")) is not None:
-            yield _outcome(head), _inputs(lines)
+            yield Outcome.from_fields(head), _inputs(lines)
 
     def _parsed(self, key: str, parse: Callable[[str], T]) -> Iterator[T]:
         """What the lines of a file say."""
@@ -283,7 +283,7 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
         _expect_text(one.key, one.etag, one.name, one.error or "")
         _expect_numbers(one.size, one.modified)
     elif kind == "outcome":
-        outcome = _outcome(content)
+        outcome = Outcome.from_fields(content)
         _expect_text(outcome.key, outcome.reason or "")
         if outcome.status not in get_args(Status) or not isinstance(outcome.frames, int):
             raise ValueError("no outcome")
@@ -296,11 +296,6 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
     else:
         raise ValueError(f"a line about {kind}")
     return fields
-
-
-def _outcome(fields: dict[str, Any]) -> Outcome:
-    piece = fields.get("piece")
-    return Outcome(**{**fields, "piece": None if piece is None else PieceDone(**piece)})
 
 
 def _expect_text(*values: object) -> None:

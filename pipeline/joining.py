@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from types import TracebackType
 
 from pipeline.claims import Claim, Claims
 from pipeline.errors import BadInput
 from pipeline.fingerprints import Snapshot, rows_digest
 from pipeline.manifest import read_done
-from pipeline.outcomes import Input, Outcome, PieceDone
+from pipeline.outcomes import Input, OnDisk, Outcome, PieceDone
 from pipeline.parts import Parts
 from pipeline.publishing import discard, publish
 from pipeline.reading import Work
@@ -44,17 +42,23 @@ class Pieces:
     @property
     def of(self) -> int:
         """How many there should be."""
-        return next(one.piece.of for one in self.outcomes if one.piece is not None)
+        return self._first.of
+
+    @property
+    def kind(self) -> Kind:
+        """What their source is."""
+        return self._first.kind
+
+    @property
+    def _first(self) -> PieceDone:
+        return next(one.piece for one in self.outcomes if one.piece is not None)
 
 
-class PieceOutcomes:
-    """The outcomes of all pieces of a run, on disk; told one after the other, read by source."""
+class PieceOutcomes(OnDisk):
+    """The outcomes of all pieces of a run; told one after the other, read by source."""
 
     def __init__(self) -> None:
-        # No name: on disk, in a file that the system removes whatever happens to this process.
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+        super().__init__(
             "CREATE TABLE pieces (key TEXT, number INTEGER, outcome TEXT, PRIMARY KEY (key, number))"
             " WITHOUT ROWID;"
             "CREATE TABLE inputs (key TEXT, number INTEGER, file INTEGER, input TEXT,"
@@ -66,7 +70,9 @@ class PieceOutcomes:
         assert outcome.piece is not None
         one = outcome.key, outcome.piece.index
         self._database.execute("BEGIN")
-        self._database.execute("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (*one, _to_json(outcome)))
+        self._database.execute(
+            "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (*one, json.dumps(asdict(outcome)))
+        )
         self._database.executemany(
             "INSERT OR REPLACE INTO inputs VALUES (?, ?, ?, ?)",
             ((*one, number, json.dumps(asdict(file))) for number, file in enumerate(inputs)),
@@ -78,7 +84,7 @@ class PieceOutcomes:
         keys = self._database.execute("SELECT DISTINCT key FROM pieces ORDER BY key").fetchall()
         for (key,) in keys:
             found = self._database.execute("SELECT outcome FROM pieces WHERE key = ? ORDER BY number", (key,))
-            yield Pieces(key, [_from_json(outcome) for (outcome,) in found])
+            yield Pieces(key, [Outcome.from_fields(json.loads(fields)) for (fields,) in found])
 
     def inputs(self, key: str) -> Iterator[Input]:
         """The files of a source in their order; a film once for all its pieces."""
@@ -89,14 +95,6 @@ class PieceOutcomes:
             if one.key != last:
                 yield one
             last = one.key
-
-    def __enter__(self) -> PieceOutcomes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._database.close()
 
 
 class _Incomplete(Exception):
@@ -123,8 +121,8 @@ class Joiner:
     def join(self, pieces: Pieces, inputs: Callable[[], Iterator[Input]]) -> Outcome:
         """Write the outputs of a source when all of it is captioned; what became of the source."""
         bad = next((one for one in pieces.outcomes if one.status == "set aside"), None)
-        done, kind = pieces.done, _kind(pieces)
-        digest = rows_digest(kind, self._settings, self._model[1])
+        done = pieces.done
+        digest = rows_digest(pieces.kind, self._settings, self._model[1])
         fits = all(piece.of == pieces.of and piece.fingerprint.startswith(digest) for piece in done)
         if bad is None and not (fits and len(done) == pieces.of):
             count = f"{len(done) if fits else 0} of its {pieces.of} pieces are done"
@@ -136,7 +134,7 @@ class Joiner:
             return self._joined(pieces, snapshot, None if bad is None else bad.reason)
 
     def _joined(self, pieces: Pieces, snapshot: Snapshot, bad: str | None) -> Outcome:
-        key, kind = pieces.key, _kind(pieces)
+        key, kind = pieces.key, pieces.kind
         fingerprint = snapshot.fingerprint(kind, self._settings, self._model[1])
         claim = self._claim(key)
         if claim is None:
@@ -200,16 +198,3 @@ class Joiner:
             row.position = position
             illustrations.keep(row)
             yield row
-
-
-def _kind(pieces: Pieces) -> Kind:
-    return next(one.piece.kind for one in pieces.outcomes if one.piece is not None)
-
-
-def _to_json(outcome: Outcome) -> str:
-    return json.dumps(asdict(outcome))
-
-
-def _from_json(text: str) -> Outcome:
-    fields = json.loads(text)
-    return Outcome(**{**fields, "piece": PieceDone(**fields["piece"])})

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal
+from typing import IO, Any, Literal, Self
 
 from pipeline.ahead import local_paths
 from pipeline.reports import append_to_run_csv, run_csv_header
@@ -47,6 +47,12 @@ class Outcome:
     frames: int = 0
     reason: str | None = None
     piece: PieceDone | None = None
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Outcome:
+        """The inverse of ``asdict``."""
+        piece = fields.get("piece")
+        return cls(**{**fields, "piece": None if piece is None else PieceDone(**piece)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +92,32 @@ class Totals:
         return self.done + self.set_aside + self.left
 
 
-class Outcomes:
+class OnDisk:
+    """Tables that this process keeps on disk, in a file that the system removes whatever happens to it."""
+
+    def __init__(self, tables: str) -> None:
+        # No name: SQLite makes a file that is gone as soon as it is open.
+        self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {tables}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+
+class Outcomes(OnDisk):
     """The outcomes of one run, from any thread; read back sorted by key."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # No name: on disk, in a file that the system removes whatever happens to this process.
-        self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
-        self._database.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+        super().__init__(
             "CREATE TABLE sources (key TEXT PRIMARY KEY, status TEXT) WITHOUT ROWID;"
             "CREATE TABLE errors (key TEXT, reason TEXT, PRIMARY KEY (key, reason)) WITHOUT ROWID;"
         )
+        self._lock = threading.Lock()
         self.totals = Totals()
 
     def add(self, outcome: Outcome, inputs: Iterable[Input]) -> None:
@@ -134,14 +154,6 @@ class Outcomes:
             "SELECT key FROM sources WHERE status IN ('captioned', 'already done') ORDER BY key"
         )
         return (key for (key,) in found)
-
-    def __enter__(self) -> Outcomes:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._database.close()
 
     def _count(self, outcome: Outcome) -> None:
         totals = self.totals

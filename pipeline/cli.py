@@ -15,7 +15,6 @@ from pipeline import options
 from pipeline.cores import limit_threads
 from pipeline.dataset_options import register as register_datasets
 from pipeline.errors import WrongUsage
-from pipeline.dataset_options import register as register_datasets
 from pipeline.evaluation_options import register as register_evaluation
 from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
@@ -39,7 +38,6 @@ app = typer.Typer(
 )
 app.add_typer(ingest)
 app.add_typer(story)
-register_datasets(app)
 register_datasets(app)
 register_training(app)
 register_evaluation(app)

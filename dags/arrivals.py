@@ -18,6 +18,8 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTim
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from croniter import croniter  # type: ignore[import-untyped]
 
+from runners import setting
+
 Schedule = str | list[Asset] | AssetOrTimeSchedule | None
 
 ASSET = "gpucapt_incoming"
@@ -29,30 +31,53 @@ RECEPTIONS_A_LOOK = 5
 _AWS = re.compile(r"https://(?:[\w-]+\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com")
 
 
-def schedule(clock: str | None, queue_url: str | None, connection: str | None) -> Schedule:
+def schedule(
+    clock: str | None,
+    queue_url: str | None,
+    connection: str | None,
+    *,
+    asset: str = ASSET,
+    clock_setting: str = "GPUCAPT_SCHEDULE",
+    queue_setting: str = "GPUCAPT_QUEUE_URL",
+) -> Schedule:
     """When to run. ``clock`` is a cron expression or a preset; ``queue_url`` that of an SQS queue.
 
     ``connection`` is the Airflow connection to use; without one boto finds the credentials as everywhere.
+    ``asset`` is what the messages are noted as; the settings are what errors name.
     Raises ValueError for what cannot be watched.
     """
-    if clock is not None and not clock.startswith("@") and not croniter.is_valid(clock):
-        raise ValueError(
-            f"GPUCAPT_SCHEDULE is {clock!r}; it must be a cron expression, a preset such as @hourly, or none"
-        )
     if queue_url is None:
-        return clock
+        return by(clock, [], clock_setting)
     if not queue_url.startswith(("https://", "http://")):
         raise ValueError(
-            f"GPUCAPT_QUEUE_URL is {queue_url!r}; "
+            f"{queue_setting} is {queue_url!r}; "
             "it must be the queue's URL, as `aws sqs get-queue-url` tells it"
         )
     watcher = AssetWatcher(name="gpucapt_queue", trigger=Queue(queue_url, connection))
-    arrivals = Asset(ASSET, watchers=[watcher])
+    return by(clock, [Asset(asset, watchers=[watcher])], clock_setting)
+
+
+def by(clock: str | None, assets: list[Asset], clock_setting: str) -> Schedule:
+    """Run at these times, and when one of these assets has news. Raises ValueError for no times."""
+    if clock is not None and not clock.startswith("@") and not croniter.is_valid(clock):
+        raise ValueError(
+            f"{clock_setting} is {clock!r}; it must be a cron expression, a preset such as @hourly, or none"
+        )
+    if not assets:
+        return clock
     if clock is None:
-        return [arrivals]
+        return assets
     if clock in ("@once", "@continuous"):
-        raise ValueError(f"GPUCAPT_SCHEDULE is {clock!r}; with a queue it must be a cron expression or none")
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(clock, timezone="UTC"), assets=[arrivals])
+        raise ValueError(
+            f"{clock_setting} is {clock!r}; beside what wakes the DAG it must be a cron expression or none"
+        )
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(clock, timezone="UTC"), assets=assets)
+
+
+def clock(name: str, default: str) -> str | None:
+    """A setting that is a time to run at; None where it is ``none``."""
+    chosen = setting(name) or default
+    return None if chosen.lower() == "none" else chosen
 
 
 class Queue(BaseEventTrigger):

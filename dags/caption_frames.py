@@ -43,9 +43,8 @@ of it):
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -54,35 +53,17 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 import arrivals
+from forms import WHERE, answer, beam_size, number, options, place, retries
 from runners import runner, setting
 
-PLACE = r"^(s3://[A-Za-z0-9][A-Za-z0-9._-]*(/|$)|file:///|/)"
 STORIES = ["outline", "none"]
-
-
-def number(name: str, default: float | None, kind: type[int] | type[float] = float) -> float | None:
-    """A setting that is a number."""
-    text = setting(name)
-    if text is None:
-        return default
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"GPUCAPT_{name} is {text!r}; it must be a number") from None
-
-
-def place(name: str, title: str, description: str) -> Param:
-    """A folder; without a default the trigger form insists on a value."""
-    default: dict[str, Any] = {"default": given} if (given := setting(name)) else {}
-    return Param(**default, type="string", pattern=PLACE, title=title, description_md=description)
 
 
 def form() -> dict[str, Param]:
     """The fields of the trigger form: defaults from the environment, values checked before a run is made."""
-    where = "A folder (absolute path) or `s3://bucket/prefix`"
     return {
-        "incoming": place("INCOMING", "Incoming", f"{where} with videos and folders of still frames."),
-        "destination": place("DESTINATION", "Destination", f"{where} for captions, reports and stories."),
+        "incoming": place("INCOMING", "Incoming", f"{WHERE} with videos and folders of still frames."),
+        "destination": place("DESTINATION", "Destination", f"{WHERE} for captions, reports and stories."),
         "every": Param(
             number("EVERY", None if setting("FPS") or setting("SCENES") else 1.0),
             type=["null", "number"],
@@ -98,14 +79,7 @@ def form() -> dict[str, Param]:
             title="Most frames of a source",
             description_md="Stop after so many frames of a video or a folder. Empty: all of them.",
         ),
-        "beam_size": Param(
-            number("BEAM_SIZE", 5, int),
-            type="integer",
-            minimum=1,
-            maximum=50,
-            title="Beam size",
-            description_md="Sentences kept in view while a caption is written: 1 is fast, 5 is good.",
-        ),
+        "beam_size": beam_size(),
         "model": Param(
             setting("MODEL"),
             type=["null", "string"],
@@ -125,14 +99,10 @@ def form() -> dict[str, Param]:
 def plan_arguments(context: Context, jinja_env: object) -> list[str]:
     """``gpucapt ingest plan …`` for the parameters of this run. Each value is one argument."""
     params: Mapping[str, Any] = context["params"]
-    options = [
-        f"--{name.replace('_', '-')}={params[name]}"
-        for name in ("every", "max_frames", "beam_size", "model", "story")
-        if params[name] not in (None, "")
-    ]
+    given = options(params, "every", "max_frames", "beam_size", "model", "story")
     # What woke this run may have arrived a second ago, and nothing may come to wake another one.
-    options += ["--wait", f"--most-shards={conf.getint('core', 'max_map_length', fallback=1024)}"]
-    return ["ingest", "plan", *options, "--", params["incoming"], params["destination"]]
+    given += ["--wait", f"--most-shards={conf.getint('core', 'max_map_length', fallback=1024)}"]
+    return ["ingest", "plan", *given, "--", params["incoming"], params["destination"]]
 
 
 def finish_arguments(context: Context, jinja_env: object) -> list[str]:
@@ -140,15 +110,9 @@ def finish_arguments(context: Context, jinja_env: object) -> list[str]:
     return ["ingest", "finish", "--", parsed(context["ti"].xcom_pull(task_ids="plan"))["run"]]
 
 
-def parsed(plan: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What plan printed last: ``{"run": …, "shards": [URI, …]}``. Some runners hand it on parsed."""
-    try:
-        found = json.loads(plan) if isinstance(plan, str) else plan
-        if isinstance(found, Mapping) and isinstance(found["run"], str) and isinstance(found["shards"], list):
-            return found
-    except (ValueError, KeyError):
-        pass
-    raise AirflowFailException(f"the last line of `gpucapt ingest plan` is not a plan: {str(plan)[:200]!r}")
+def parsed(plan: object) -> Mapping[str, Any]:
+    """What plan printed last: ``{"run": …, "shards": [URI, …]}``."""
+    return answer("ingest plan", plan, run=str, shards=list)
 
 
 def schedule() -> arrivals.Schedule:
@@ -161,9 +125,7 @@ def schedule() -> arrivals.Schedule:
                 "must say what it shall do then"
             )
         return None
-    chosen = setting("SCHEDULE") or "*/10 * * * *"
-    clock = None if chosen.lower() == "none" else chosen
-    return arrivals.schedule(clock, queue_url, setting("AWS_CONN_ID"))
+    return arrivals.schedule(arrivals.clock("SCHEDULE", "*/10 * * * *"), queue_url, setting("AWS_CONN_ID"))
 
 
 with DAG(
@@ -176,12 +138,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     params=form(),
-    default_args={
-        "retries": number("RETRIES", 2, int),
-        "retry_delay": timedelta(seconds=number("RETRY_DELAY", 30.0) or 0),
-        "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(minutes=10),
-    },
+    default_args=retries(),
     tags=["gpucapt"],
 ) as dag:
     where = runner()

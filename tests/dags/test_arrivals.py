@@ -78,7 +78,7 @@ def test_the_region_is_in_the_queues_url_or_in_the_environment(
         ({"GPUCAPT_QUEUE_URL": AT_AWS}, "GPUCAPT_QUEUE_URL only wakes the DAG"),
         (
             {**FOLDERS, "GPUCAPT_QUEUE_URL": AT_AWS, "GPUCAPT_SCHEDULE": "@once"},
-            "with a queue it must be a cron expression or none",
+            "beside what wakes the DAG it must be a cron expression or none",
         ),
     ],
 )

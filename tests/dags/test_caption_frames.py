@@ -109,7 +109,7 @@ def test_a_plan_that_cannot_be_read_says_so(run: Callable[..., DagRun]) -> None:
     found = run({"shards": [], "says": '{"shards": "none"}'})
     assert found.state == "failed"
     assert found.tasks["shards"] == "failed"
-    assert "the last line of `gpucapt ingest plan` is not a plan" in found.log
+    assert "the last line of `gpucapt ingest plan` is not JSON with run, shards" in found.log
 
 
 def test_only_failures_that_may_pass_are_tried_again(

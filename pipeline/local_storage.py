@@ -241,6 +241,7 @@ class LocalStorage(Storage):
             return False
         with self._failures(key):
             target.parent.mkdir(parents=True, exist_ok=True)
+            before_change()
             try:
                 source.rename(target)
                 if os.path.lexists(source) and source.samefile(target):

@@ -10,7 +10,6 @@ from pipeline.s3_checksums import etag_of, is_md5, kept_value, parts_of
 from pipeline.s3_errors import DamagedTransfer, code_of, status_of
 from pipeline.s3_transfers import copy_parts, pieces
 from pipeline.s3_verification import part_size
-from pipeline.storage import nothing
 
 if TYPE_CHECKING:
     from pipeline.s3_storage import S3Storage
@@ -66,7 +65,7 @@ def _copy(here: S3Storage, key: str, before: Head, there: S3Storage, new_key: st
     if size <= _LARGE:
         made.persist(lambda: made.client.copy_object(**target, **source), f"{here.url}/{key}")
         return
-    about = {name: before[name] for name in (*_KEPT, "Metadata") if before.get(name)}
+    about = {name: before[name] for name in _KEPT if before.get(name)}
     # Parts as the original's give the copy the same ETag, which tells that they are the same.
     each = part_size(here, key, before) or max(_USUAL_PART, -(-size // 10_000))
     copy_parts(made, target, source, list(pieces(size, each)), about)
@@ -104,7 +103,7 @@ def _sha256(storage: S3Storage, key: str, etag: str) -> bytes:
         return digest.digest()
 
     try:
-        return made.persist(read, f"{storage.url}/{key}", go_on=nothing)
+        return made.persist(read, f"{storage.url}/{key}")
     except Exception as error:
         if status_of(error) in (404, 412):
             return b""

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pipeline.s3_checksums import Digest, etag_of_parts, new_md5
 from pipeline.s3_client import Connection
 from pipeline.s3_errors import DamagedTransfer, code_of, is_passing
+from pipeline.storage import nothing
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -197,7 +198,7 @@ def send(made: Connection, target: dict[str, str], path: Path, size: int, **abou
             return answer["ETag"], md5.digest()
 
         threads = min(4, made.tuning.s3_transfers)
-        sent = list(in_parallel(one, enumerate(pieces(size, part_size), 1), threads=threads, go_on=_always))
+        sent = list(in_parallel(one, enumerate(pieces(size, part_size), 1), threads=threads, go_on=nothing))
         is_sure = complete(made, target, upload, [etag for etag, _ in sent])
     return is_sure, etag_of_parts(md5 for _, md5 in sent)
 
@@ -226,7 +227,7 @@ def copy_parts(
             return str(answer["CopyPartResult"]["ETag"])
 
         threads = min(4, made.tuning.s3_transfers)
-        etags = list(in_parallel(one, enumerate(parts, 1), threads=threads, go_on=_always))
+        etags = list(in_parallel(one, enumerate(parts, 1), threads=threads, go_on=nothing))
         complete(made, target, upload, etags)
 
 
@@ -234,10 +235,6 @@ def part_size_for(size: int, usual: int) -> int:
     """The usual part size, or more where the object would have too many parts."""
     least = -(-size // _MOST_PARTS)
     return max(usual, -(-least // _BLOCK) * _BLOCK)
-
-
-def _always() -> None:
-    return
 
 
 def _base64(digest: bytes) -> str:

@@ -208,16 +208,6 @@ def test_replacing_leaves_no_litter_beside_the_object(storage: LocalStorage) -> 
     assert [path.name for path in (storage.root / ".gpucapt/claims/a").iterdir()] == ["claim"]
 
 
-def test_each_replacement_has_an_etag_of_its_own(storage: LocalStorage) -> None:
-    entry = storage.create("claim", b"0")
-    etags = set()
-    for number in range(50):
-        assert entry is not None
-        etags.add(entry.etag)
-        entry = storage.replace("claim", b"%d" % number, entry.etag)
-    assert len(etags) == 50
-
-
 # Moving
 
 

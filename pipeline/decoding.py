@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
+from pipeline.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     import cv2
@@ -138,8 +138,8 @@ def _utf8_name(path: Path) -> Iterator[str]:
     try:
         name.encode()
     except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory(prefix="gpucapt-") as folder:
-            link = Path(folder) / "video"
+        with ScratchFolder() as folder:
+            link = folder / "video"
             link.symlink_to(name)
             yield str(link)
     else:

@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, get_args
 
 from model.errors import GpucaptError
 from pipeline.outcomes import Input, Outcome, Status
+from pipeline.scratch import ScratchFolder
 from pipeline.settings import CaptionSettings
 from pipeline.sources import Kind, Piece, Source
 from pipeline.storage import Entry, Storage, open_storage
@@ -212,8 +211,8 @@ class Recorder:
     """Collects the outcomes of a shard, and records them when all are there."""
 
     def __init__(self) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="gpucapt-")
-        self._path = Path(self._scratch.name, "outcomes.jsonl")
+        self._scratch = ScratchFolder()
+        self._path = self._scratch.path / "outcomes.jsonl"
         self._file = self._path.open("w", encoding="utf-8")
         self._lock = threading.Lock()
 
@@ -243,7 +242,7 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._scratch.cleanup()
+        self._scratch.remove()
 
 
 def source_to_json(source: Source) -> str:

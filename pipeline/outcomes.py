@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
 from pipeline.ahead import local_paths
 from pipeline.reports import append_to_run_csv, run_csv_header
+from pipeline.scratch import ScratchFolder
 from pipeline.source_info import Kind
 from pipeline.storage import Storage
 
@@ -194,8 +193,8 @@ def new_run_id() -> str:
 
 def write_run_csv(run: Run, outcomes: Outcomes, destination: Storage) -> None:
     """Write the run's captions.csv: the rows of all its sources that are done, sorted by source key."""
-    with tempfile.TemporaryDirectory(prefix="gpucapt-") as scratch:
-        path = Path(scratch, "captions.csv")
+    with ScratchFolder() as scratch:
+        path = scratch / "captions.csv"
         with path.open("wb") as file:
             file.write(run_csv_header().encode())
             # One that is being replaced by another worker just now is not there.
@@ -206,8 +205,8 @@ def write_run_csv(run: Run, outcomes: Outcomes, destination: Storage) -> None:
 
 def write_summary(run: Run, outcomes: Outcomes, destination: Storage) -> None:
     """Write the run's summary.json; its errors as a stream."""
-    with tempfile.TemporaryDirectory(prefix="gpucapt-") as scratch:
-        path = Path(scratch, "summary.json")
+    with ScratchFolder() as scratch:
+        path = scratch / "summary.json"
         with path.open("w", encoding="utf-8") as file:
             _write_summary(run, outcomes, file)
         destination.upload(path, f"{run.folder}/summary.json")

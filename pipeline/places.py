@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, one_line
+from pipeline.scratch import ScratchFolder
 from pipeline.storage import Entry, Storage, is_s3, local_path_of, open_object, open_storage
 from pipeline.tuning import tuning
 
@@ -205,11 +205,8 @@ def reader(url: str) -> Callable[[str], bytes]:
 @contextmanager
 def _scratch(url: str, name: str = "") -> Iterator[Path]:
     """A temporary folder, or a file in one, which errors call by the URL that it stands for."""
-    parent = tuning().spool
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="gpucapt-", dir=parent, ignore_cleanup_errors=True) as folder:
-        path = Path(folder, name)
+    with ScratchFolder(tuning().spool, setting="GPUCAPT_SPOOL") as folder:
+        path = folder / name
         try:
             yield path
         except GpucaptError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pipeline.parts import Parts, find_parts
 from pipeline.reading import Work
 from pipeline.reports import write_outputs
 from pipeline.rows import Row
+from pipeline.scratch import ScratchFolder
 from pipeline.sources import OUTPUT_NAMES
 from pipeline.stills import saved_key
 from pipeline.storage import Storage
@@ -43,8 +43,8 @@ def publish(
 
     Raises BadInput when not one frame could be used, ClaimLost when another worker took the source over.
     """
-    with tempfile.TemporaryDirectory(prefix="gpucapt-") as scratch:
-        merged = Path(scratch, "rows.jsonl")
+    with ScratchFolder() as scratch:
+        merged = scratch / "rows.jsonl"
         counts, first_error = _merge(work.parts.rows() if rows is None else rows, merged, go_on)
         found = counts.frames + counts.errors
         if total not in (None, found):
@@ -53,7 +53,7 @@ def publish(
             raise BadInput(f"{work.info.key}: there is no frame in it")
         if counts.frames == 0:
             raise BadInput(f"none of the {found} stills can be used; the first: {first_error}")
-        outputs = Path(scratch, "outputs")
+        outputs = scratch / "outputs"
         outputs.mkdir()
         names = write_outputs(
             work.info, lambda: _rows(merged, go_on), outputs, story=_story(work, merged, go_on)

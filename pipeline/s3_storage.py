@@ -6,7 +6,6 @@ import builtins
 import mimetypes
 import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -33,6 +32,7 @@ from pipeline.s3_moves import move_object
 from pipeline.s3_names import Place, fits_xml, is_key
 from pipeline.s3_transfers import fetch, send
 from pipeline.s3_verification import verify
+from pipeline.scratch import ScratchFolder
 from pipeline.storage import Entry, Storage, Unreadable, nothing
 
 _PAGE = 1000
@@ -179,9 +179,9 @@ class S3Storage(Storage):
         entry = self.stat(key)
         if entry is None:
             raise BadInput(f"{key}: cannot be read: there is no such object")
-        with tempfile.TemporaryDirectory(prefix="gpucapt-") as folder:
+        with ScratchFolder() as folder:
             suffix = PurePosixPath(entry.name).suffix
-            path = Path(folder, "object" + (suffix if suffix.isascii() and suffix[1:].isalnum() else ""))
+            path = folder / ("object" + (suffix if suffix.isascii() and suffix[1:].isalnum() else ""))
             self.download(entry, path)
             yield path
 

@@ -2,33 +2,25 @@
 
 OpenCV opens files, so a film is fetched whole, by parallel ranges (``Storage.download``). What lies in the
 folder stays below a limit; a film that is larger than that is fetched all the same, alone.
-
-Each process has a folder of its own, beside a lock file that it keeps locked for as long as it lives; so what
-a killed one left behind is told from what another is using, and is swept by the next one.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
-import secrets
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
-from pipeline.errors import BadInput, StorageUnavailable, one_line
+from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.scratch import ScratchFolder
 from pipeline.storage import Entry, Storage
 from pipeline.tuning import tuning
 
-_PREFIX, _LOCK = "gpucapt-spool-", ".lock"
 _AT_THE_SAME_TIME = 2
 """Films that are being fetched; each by many requests already."""
 _LOOK_S = 0.1
@@ -73,12 +65,12 @@ class Spool:
         settings = tuning()
         self._limit = limit_bytes
         self._most = int(settings.spool_size)
-        self._parent = folder or settings.spool or Path(tempfile.gettempdir())
+        self._parent = folder or settings.spool
         self._go_on = go_on
         self._films: dict[tuple[str, str], _Film] = {}
         self._changed = threading.Condition()
         self._fetchers = ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="spool")
-        self._own: _OwnFolder | None = None
+        self._own: ScratchFolder | None = None
         self._count = 0
         self._closed = False
 
@@ -197,7 +189,7 @@ class Spool:
 
     def _folder(self) -> Path:
         if self._own is None:
-            self._own = _OwnFolder(self._parent)
+            self._own = ScratchFolder(self._parent, setting="GPUCAPT_SPOOL")
         return self._own.path
 
     def _start(self, entry: Entry) -> _Film:
@@ -256,48 +248,6 @@ def _told_by_its_own_name(film: _Film) -> Iterator[None]:
         if found and here == film.path.name:
             raise BadInput(f"{film.entry.name}: {why}") from error
         raise
-
-
-class _OwnFolder:
-    """A new folder below ``parent``, and a lock that says that its process lives."""
-
-    def __init__(self, parent: Path) -> None:
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            _sweep(parent)
-            self._lock, self.path = _locked_folder(parent)
-        except OSError as error:
-            where = one_line(str(parent))
-            raise StorageUnavailable(
-                f"films cannot be kept in {where} meanwhile: {error.strerror}; set GPUCAPT_SPOOL to another"
-            ) from error
-
-    def remove(self) -> None:
-        """Remove the folder, then the lock, so that neither is ever left without the other."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        Path(self._lock.name).unlink(missing_ok=True)
-        self._lock.close()
-
-
-def _locked_folder(parent: Path) -> tuple[IO[bytes], Path]:
-    while True:
-        path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
-        lock = path.with_name(path.name + _LOCK).open("xb")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Between the two lines before, somebody who sweeps may have had it.
-        if os.fstat(lock.fileno()).st_nlink:
-            path.mkdir(mode=0o700)
-            return lock, path
-        lock.close()
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what processes left behind that are gone."""
-    for lock in parent.glob(f"{_PREFIX}*{_LOCK}"):
-        with suppress(OSError), lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.with_name(lock.name.removesuffix(_LOCK)), ignore_errors=True)
-            lock.unlink()
 
 
 def _identity(entry: Entry) -> tuple[str, str]:

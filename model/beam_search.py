@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.decoders import Decoder, DecoderState
+from model.decoding import Decoder, DecoderState
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Search:
 @dataclass(slots=True)
 class Hypotheses:
     """The best hypothesis of each picture: words (B, T) without marks, lengths (B,), log_probs (B,) with
-    that of the end word where it was said, attention (B, T, L)."""
+    that of the end word where it was said, attention (B, T, L), L = 0 where a decoder does not attend."""
 
     words: Tensor
     lengths: Tensor
@@ -59,7 +59,7 @@ def beam_search(decoder: Decoder, features: Tensor, search: Search) -> Hypothese
     unfinished hypothesis is the result.
     """
     count, device = features.shape[0], features.device
-    cells = features.shape[1] * features.shape[2]
+    cells = features.shape[1] * features.shape[2] if decoder.attends else 0
     best = Hypotheses(
         words=torch.zeros(count, search.max_length, dtype=torch.long, device=device),
         lengths=torch.zeros(count, dtype=torch.long, device=device),

@@ -22,7 +22,7 @@ from model.checkpoint import (
     read_vocabulary,
     write_checkpoint,
 )
-from model.decoders import AttentionLSTM, build_decoder
+from model.decoders import Decoder, build_decoder
 from model.encoders import TORCHVISION_ENCODERS, Encoder, build_encoder
 from model.errors import GpucaptError
 from model.precision import DTYPES, Precision, autocast, choose_device, choose_precision
@@ -33,7 +33,8 @@ from model.vocabulary import Vocabulary
 @dataclass(frozen=True, slots=True)
 class Caption:
     """A caption: its text, its words, its log-probability (natural, end word included), and for each
-    word where the decoder looked: (words, rows, columns) uint8, the strongest cell of a word at 255."""
+    word where the decoder looked: (words, rows, columns) uint8, the strongest cell of a word at 255, or
+    (words, 0, 0) from a decoder that does not attend."""
 
     text: str
     words: tuple[str, ...]
@@ -53,7 +54,7 @@ class SearchDefaults:
 class CaptionNetwork(nn.Module):
     """The trainable whole: what `model.safetensors` holds."""
 
-    def __init__(self, encoder: Encoder, decoder: AttentionLSTM) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -202,14 +203,18 @@ class Captioner:
         lengths = found.lengths.tolist()
         log_probs = found.log_probs.tolist()
         indices = found.words.tolist()
-        maps = found.attention / found.attention.amax(dim=2, keepdim=True).clamp_min(1e-12)
+        if not self.decoder.attends:
+            rows = columns = 0
+        maps = found.attention
+        if maps.numel():
+            maps = maps / maps.amax(dim=2, keepdim=True).clamp_min(1e-12)
         scaled = (maps * 255).round().to(torch.uint8).cpu().numpy()
         captions = []
         for length, log_prob, row, attention in zip(lengths, log_probs, indices, scaled, strict=True):
             kept = [i for i in range(length) if row[i] != self.vocabulary.unknown]
             words = tuple(self.vocabulary.words[row[i]] for i in kept)
             captions.append(
-                Caption(" ".join(words), words, log_prob, attention[kept].reshape(-1, rows, columns))
+                Caption(" ".join(words), words, log_prob, attention[kept].reshape(len(kept), rows, columns))
             )
         return captions
 

@@ -1,192 +1,29 @@
-"""Decoders: features of a picture in, a distribution over the next word out, one word at a time."""
+"""Decoders by name: features of a picture in, a distribution over the next word out, one word at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from model.attention_lstm import AttentionLSTM
+from model.decoding import Decoder, DecoderState, TeacherForced
 from model.errors import GpucaptError
+from model.lstm import LSTM
+from model.transformer import Transformer
+
+__all__ = ["DECODERS", "AttentionLSTM", "Decoder", "DecoderState", "TeacherForced", "build_decoder"]
+
+DECODERS: dict[str, type[AttentionLSTM] | type[LSTM] | type[Transformer]] = {
+    "attention_lstm": AttentionLSTM,
+    "lstm": LSTM,
+    "transformer": Transformer,
+}
 
 
-@dataclass(slots=True)
-class DecoderState:
-    """What a decoder carries from word to word.
-
-    `image`: tensors (B, …), one entry a picture, computed once and never changed by a step.
-    `beams`: tensors (B, K, …), one entry a hypothesis (search) or a reference caption (training).
-    """
-
-    image: tuple[Tensor, ...]
-    beams: tuple[Tensor, ...]
-
-    def select(self, pictures: Tensor | None, beams: Tensor) -> DecoderState:
-        """Keep `pictures` (indices (B',), None for all) and of each the `beams` (B', K')."""
-        image, hypotheses = self.image, self.beams
-        if pictures is not None:
-            image = tuple(t[pictures] for t in image)
-            hypotheses = tuple(t[pictures] for t in hypotheses)
-        rows = torch.arange(beams.shape[0], device=beams.device).unsqueeze(1)
-        return DecoderState(image, tuple(t[rows, beams] for t in hypotheses))
-
-
-@dataclass(slots=True)
-class TeacherForced:
-    """What a decoder makes of given captions, N words of them in all.
-
-    `logits`: (N, V), one row a word to predict. `targets`: (N,) those words. `captions`: (N,) the caption
-    each belongs to, as `picture * K + k`; a caption's words come in their order. `attended`: (B, K, L)
-    attention summed over the words of each caption.
-    """
-
-    logits: Tensor
-    targets: Tensor
-    captions: Tensor
-    attended: Tensor
-
-
-class Decoder(Protocol):
-    """What search and training ask of a decoder."""
-
-    def start(self, features: Tensor) -> DecoderState:
-        """(B, rows, columns, channels) → state with one hypothesis a picture (K = 1)."""
-        ...
-
-    def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, Tensor]:
-        """Words (B, K) → logits (B, K, V), next state, attention over cells (B, K, L)."""
-        ...
-
-    def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> TeacherForced:
-        """Teacher forcing over K reference captions a picture.
-
-        Words (B, K, T) with `<start>` first, lengths (B, K) of words to predict (0: no caption).
-        """
-        ...
-
-
-class AttentionLSTM(nn.Module):
-    """Show, Attend and Tell: soft attention with a gate on the context (Xu et al. 2015, §3.1.2, §4.2.1).
-
-    Where the paper attends over the raw features, `feature_size` may first project them, and where it
-    scores a cell by a small network ("additive", Bahdanau et al. 2015), `attention` "dot" takes the
-    scaled product of query and key (Vaswani et al. 2017, §3.2.1): both make each step much cheaper.
-    Everything of the picture that stays the same from word to word (that projection and the
-    attention's keys) is computed once, in `start`.
-    """
-
-    def __init__(
-        self,
-        vocabulary_size: int,
-        channels: int,
-        *,
-        embedding_size: int = 512,
-        hidden_size: int = 512,
-        attention_size: int = 512,
-        feature_size: int | None = None,
-        dropout: float = 0.5,
-        attention: str = "additive",
-        attention_activation: str = "relu",
-    ) -> None:
-        super().__init__()
-        depth = feature_size or channels
-        if attention not in ("additive", "dot"):
-            raise GpucaptError(f"There is no attention {attention!r}; use additive or dot.")
-        self.activation = _ACTIVATIONS[attention_activation]
-        self.project: nn.Module = nn.Identity()
-        if feature_size:
-            # (cells, channels) differ widely in scale between encoders: normalise before the projection
-            self.project = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, feature_size), nn.ReLU())
-        self.key = nn.Linear(depth, attention_size)
-        self.query = nn.Linear(hidden_size, attention_size)
-        self.score = nn.Linear(attention_size, 1) if attention == "additive" else None
-        self.gate = nn.Linear(hidden_size, depth)
-        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-        # The LSTM's four gates in two matrices: the words' share can be had for all words at once.
-        self.word_gates = nn.Linear(embedding_size, 4 * hidden_size)
-        self.state_gates = nn.Linear(depth + hidden_size, 4 * hidden_size, bias=False)
-        self.start_hidden = nn.Linear(depth, hidden_size)
-        self.start_memory = nn.Linear(depth, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden_size, vocabulary_size)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        nn.init.uniform_(self.output.weight, -0.1, 0.1)
-        nn.init.zeros_(self.output.bias)
-
-    def start(self, features: Tensor) -> DecoderState:
-        """(B, rows, columns, channels) → state with one hypothesis a picture."""
-        cells = self.dropout(self.project(features.flatten(1, 2)))
-        mean = cells.mean(dim=1, keepdim=True)
-        hidden, memory = self.start_hidden(mean), self.start_memory(mean)
-        return DecoderState((cells, self.key(cells)), (hidden, memory))
-
-    def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, Tensor]:
-        """Words (B, K) → logits (B, K, V), next state, attention (B, K, L)."""
-        hidden, memory, attention = self._advance(self._embed(words), state)
-        return self.output(self.dropout(hidden)), DecoderState(state.image, (hidden, memory)), attention
-
-    def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> TeacherForced:
-        """Teacher forcing; see `Decoder.forward`."""
-        # Longest first, so that pictures whose captions have ended can leave the batch.
-        longest, order = lengths.amax(dim=1).sort(descending=True, stable=True)
-        features, words, lengths = features[order], words[order], lengths[order]
-        captions = torch.arange(lengths.numel(), device=words.device).view(lengths.shape)[order]
-        steps = int(longest[0])
-        pictures = [int((longest > t).sum()) for t in range(steps)]
-        word_gates = self._embed(words[:, :, :steps]).unbind(dim=2)
-        state = self.start(features)
-        state.beams = tuple(t.expand(-1, words.shape[1], -1) for t in state.beams)
-        attended = words.new_zeros((*lengths.shape, state.image[0].shape[1]), dtype=torch.float)
-        n, finished, hiddens, targets, owners = len(words), [], [], [], []
-        for t in range(steps):
-            if pictures[t] <= 0.8 * n:  # copying the rest is worth it only now and then
-                n = pictures[t]
-                finished.append(attended[n:])
-                attended = attended[:n]
-                state = DecoderState(tuple(x[:n] for x in state.image), tuple(x[:n] for x in state.beams))
-            hidden, memory, attention = self._advance(word_gates[t][:n], state)
-            state.beams = (hidden, memory)
-            real = lengths[:n] > t
-            attended = attended + attention.float() * real.unsqueeze(2)
-            hiddens.append(hidden[real])
-            targets.append(words[:n, :, t + 1][real])
-            owners.append(captions[:n][real])
-        logits = self.output(self.dropout(torch.cat(hiddens)))
-        attended = torch.cat([attended, *reversed(finished)])
-        return TeacherForced(logits, torch.cat(targets), torch.cat(owners), attended[order.argsort()])
-
-    def _embed(self, words: Tensor) -> Tensor:
-        """Words → their share of the gates (…, 4 * hidden size)."""
-        gates: Tensor = self.word_gates(self.dropout(self.embedding(words)))
-        return gates
-
-    def _advance(self, word_gates: Tensor, state: DecoderState) -> tuple[Tensor, Tensor, Tensor]:
-        (cells, keys), (hidden, memory) = state.image, state.beams
-        attention = self._score(self.query(hidden), keys).softmax(dim=2)
-        context = torch.sigmoid(self.gate(hidden)) * torch.bmm(attention.to(cells.dtype), cells)
-        gates = word_gates + self.state_gates(torch.cat([context, hidden], dim=2))
-        enter, forget, update, leave = gates.chunk(4, dim=2)
-        memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(update)
-        hidden = torch.sigmoid(leave) * torch.tanh(memory)
-        return hidden, memory, attention
-
-    def _score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Query (B, K, A), keys (B, L, A) → how much each cell matters (B, K, L)."""
-        if self.score is None:
-            return torch.bmm(query * query.shape[2] ** -0.5, keys.to(query.dtype).transpose(1, 2))
-        energy = self.activation(keys.unsqueeze(1) + query.unsqueeze(2))
-        scores: Tensor = self.score(energy).squeeze(3)
-        return scores
-
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
-DECODERS: dict[str, type[AttentionLSTM]] = {"attention_lstm": AttentionLSTM}
-
-
-def build_decoder(name: str, vocabulary_size: int, channels: int, options: dict[str, Any]) -> AttentionLSTM:
+def build_decoder(name: str, vocabulary_size: int, channels: int, options: dict[str, Any]) -> Decoder:
     """Build a decoder by name; `options` are its keyword arguments."""
     if name not in DECODERS:
         raise GpucaptError(f"There is no decoder {name!r}. Known are: {', '.join(DECODERS)}.")
-    return DECODERS[name](vocabulary_size, channels, **options)
+    try:
+        return DECODERS[name](vocabulary_size, channels, **options)
+    except TypeError as error:
+        raise GpucaptError(f"The decoder {name} does not take these options ({error}).") from error

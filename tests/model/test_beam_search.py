@@ -1,30 +1,35 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.beam_search import Search, beam_search
-from model.decoders import AttentionLSTM
+from model.decoders import Decoder, build_decoder
 from tests.model.reference_search import search_one
 
 PAD, UNKNOWN, START, END = 0, 17, 18, 19
 SIZE = 20
 
 
-def lively_decoder(seed: int, end_bias: float, attention: str = "additive") -> AttentionLSTM:
+ATTENTION_LSTM = {"embedding_size": 8, "hidden_size": 12, "attention_size": 5, "feature_size": 7}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "additive": ("attention_lstm", {**ATTENTION_LSTM, "attention": "additive"}),
+    "dot": ("attention_lstm", {**ATTENTION_LSTM, "attention": "dot"}),
+    "lstm": ("lstm", {"embedding_size": 8, "hidden_size": 12}),
+    "two layers": ("lstm", {"embedding_size": 8, "hidden_size": 12, "layers": 2}),
+    "transformer": ("transformer", {"embedding_size": 8, "hidden_size": 12, "layers": 2, "heads": 3}),
+}
+
+
+def lively_decoder(seed: int, end_bias: float, kind: str = "additive") -> Decoder:
     """Random weights strong enough that pictures differ in their captions and captions in length."""
     torch.manual_seed(seed)
-    decoder = AttentionLSTM(
-        SIZE,
-        6,
-        embedding_size=8,
-        hidden_size=12,
-        attention_size=5,
-        feature_size=7,
-        attention=attention,
-    ).eval()
+    name, options = KINDS[kind]
+    decoder = build_decoder(name, SIZE, 6, options).eval()
     for parameter in decoder.parameters():
         if parameter.dim() == 2:
             parameter.data.normal_(std=3 / parameter.shape[1] ** 0.5)
@@ -42,7 +47,7 @@ def search(beam_size: int, **options: object) -> Search:
     )
 
 
-def assert_same_as_reference(decoder: AttentionLSTM, features: torch.Tensor, options: Search) -> list[int]:
+def assert_same_as_reference(decoder: Decoder, features: torch.Tensor, options: Search) -> list[int]:
     found = beam_search(decoder, features, options)
     for i in range(len(features)):
         expected = search_one(decoder, features[i : i + 1], options)
@@ -56,9 +61,10 @@ def assert_same_as_reference(decoder: AttentionLSTM, features: torch.Tensor, opt
 
 
 @pytest.mark.parametrize("beam_size", [1, 2, 3, 4, 5, 6])
-@pytest.mark.parametrize("attention", ["additive", "dot"])
-def test_a_batch_gives_word_for_word_what_one_picture_at_a_time_gives(beam_size: int, attention: str) -> None:
-    decoder = lively_decoder(1, end_bias=0.0, attention=attention)
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_batch_gives_word_for_word_what_one_picture_at_a_time_gives(beam_size: int, kind: str) -> None:
+    end_bias = 1.0 if kind in ("two layers", "transformer") else 0.0
+    decoder = lively_decoder(1, end_bias, kind)
     lengths = assert_same_as_reference(decoder, torch.randn(12, 3, 2, 6) * 2, search(beam_size))
     assert len(set(lengths)) > 2, "the endings should be ragged, or this shows little"
 
@@ -77,17 +83,18 @@ def test_some_end_and_some_never_do(beam_size: int) -> None:
 
 
 @given(
+    kind=st.sampled_from(list(KINDS)),
     seed=st.integers(0, 10_000),
     beam_size=st.integers(1, 6),
     end_bias=st.floats(-3, 6),
     max_length=st.integers(1, 9),
     penalty=st.sampled_from([0.0, 0.7, 1.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_any_search_matches_the_reference(
-    seed: int, beam_size: int, end_bias: float, max_length: int, penalty: float
+    kind: str, seed: int, beam_size: int, end_bias: float, max_length: int, penalty: float
 ) -> None:
-    decoder = lively_decoder(seed, end_bias)
+    decoder = lively_decoder(seed, end_bias, kind)
     features = torch.randn(3, 2, 2, 6) * 2
     assert_same_as_reference(
         decoder, features, search(beam_size, max_length=max_length, length_penalty=penalty)

@@ -1,0 +1,158 @@
+"""The transformer as a decoder of captions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.decoding import Decoder, DecoderState, TeacherForced, projection, start_words
+from model.errors import GpucaptError
+
+
+class Transformer(Decoder):
+    """A transformer over the words that looks at the picture in each layer (Vaswani et al. 2017, §3).
+
+    Layers normalise what they read and not what they write (Xiong et al. 2020, §3: "pre-norm"), which
+    trains without a long warm-up. Positions are the paper's sines (§3.5), so captions may have any length.
+    Keys and values of the picture are computed once, in `start`, and those of a word once, when it is
+    said: they are the state of a hypothesis. The attention it returns is the last layer's over the
+    picture, averaged over the heads.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        channels: int,
+        *,
+        embedding_size: int = 512,
+        hidden_size: int = 512,
+        layers: int = 3,
+        heads: int = 8,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if hidden_size % heads or hidden_size % 2:
+            raise GpucaptError(
+                f"A transformer's hidden_size must be even and a multiple of its heads, not {hidden_size} "
+                f"with {heads} heads."
+            )
+        self.project = projection(channels, hidden_size)
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        # Words shall be as loud as positions, whether their vectors begin within ± 0.1 or come from GloVe.
+        self.word = nn.Sequential(nn.LayerNorm(embedding_size), nn.Linear(embedding_size, hidden_size))
+        self.layers = nn.ModuleList(_Layer(hidden_size, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden_size, vocabulary_size)
+        start_words(self.embedding, self.output)
+
+    def start(self, features: Tensor) -> DecoderState:
+        """(B, rows, columns, channels) → the picture's keys and values, and no words yet."""
+        cells = self.dropout(self.project(features.flatten(1, 2)))
+        image = tuple(layer.look(cells) for layer in self._layers())
+        # (B, K = 1, no words, keys and values)
+        none = tuple(seen.new_zeros(len(cells), 1, 0, 2 * self.norm.normalized_shape[0]) for seen in image)
+        return DecoderState(image, none)
+
+    def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, Tensor]:
+        """Words (B, K) → logits (B, K, V), next state, attention (B, K, L)."""
+        hidden, state, attention = self._advance(words.unsqueeze(2), state)
+        return self.output(hidden.squeeze(2)), state, attention.squeeze(2)
+
+    def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> TeacherForced:
+        """Teacher forcing; see `Decoder.forward`."""
+        steps = int(lengths.max())
+        state = self.start(features).repeat(words.shape[1])
+        hidden, _, attention = self._advance(words[:, :, :steps], state)
+        real = torch.arange(steps, device=words.device) < lengths.unsqueeze(2)
+        captions = torch.arange(lengths.numel(), device=words.device).view(*lengths.shape, 1).expand_as(real)
+        return TeacherForced(
+            self.output(hidden[real]),
+            words[:, :, 1 : steps + 1][real],
+            captions[real],
+            (attention.float() * real.unsqueeze(3)).sum(dim=2),
+        )
+
+    def _advance(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, Tensor]:
+        """Words (B, K, T) that follow those of the state → (B, K, T, hidden size), the state after them,
+        attention (B, K, T, L)."""
+        first, count = state.beams[0].shape[2], words.shape[2]
+        hidden = self.word(self.embedding(words))
+        hidden = self.dropout(hidden + _positions(first, count, hidden.shape[3], hidden.device))
+        kept: list[Tensor] = []
+        for layer, cells, past in zip(self._layers(), state.image, state.beams, strict=True):
+            hidden, seen, attention = layer(hidden, cells, past, maps=len(kept) == len(self.layers) - 1)
+            kept.append(seen)
+        return self.norm(hidden), DecoderState(state.image, tuple(kept)), attention
+
+    def _layers(self) -> list[_Layer]:
+        return [layer for layer in self.layers if isinstance(layer, _Layer)]
+
+
+class _Layer(nn.Module):
+    """Look back at the words, look at the picture, think."""
+
+    def __init__(self, size: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_words, self.norm_image, self.norm_thought = (nn.LayerNorm(size) for _ in range(3))
+        self.words = nn.Linear(size, 3 * size)  # query, key and value
+        self.words_out = nn.Linear(size, size)
+        self.image_query = nn.Linear(size, size)
+        self.image = nn.Linear(size, 2 * size)  # key and value
+        self.image_out = nn.Linear(size, size)
+        self.thought = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size))
+        self.dropout = nn.Dropout(dropout)
+
+    def look(self, cells: Tensor) -> Tensor:
+        """Cells (B, L, size) → their keys and values (B, L, 2 * size)."""
+        seen: Tensor = self.image(cells)
+        return seen
+
+    def forward(
+        self, hidden: Tensor, cells: Tensor, past: Tensor, *, maps: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden (B, K, T, size), keys and values of cells (B, L, 2 * size) and of earlier words (B, K, t,
+        2 * size) → hidden, keys and values of all words (B, K, t + T, 2 * size), attention (B, K, T, L)
+        where `maps` asks for it, else nothing."""
+        size = hidden.shape[3]
+        query, new = self.words(self.norm_words(hidden)).split([size, 2 * size], dim=3)
+        past = torch.cat([past, new], dim=2)
+        # One word may see all that are there; several at once each see what came before them.
+        keys, values = map(self._split, past.chunk(2, dim=3))
+        looked = F.scaled_dot_product_attention(
+            self._split(query), keys, values, is_causal=hidden.shape[2] > 1
+        )
+        hidden = hidden + self.dropout(self.words_out(self._join(looked)))
+        query = self._split(self.image_query(self.norm_image(hidden)).flatten(1, 2))
+        keys, values = map(self._split, cells.chunk(2, dim=2))
+        attention = query.new_zeros(0)
+        if maps:
+            scores = query @ keys.transpose(2, 3) / math.sqrt(query.shape[3])
+            weights = scores.softmax(dim=3)
+            attention = weights.mean(dim=1).view(*hidden.shape[:3], -1)
+            looked = weights.to(values.dtype) @ values
+        else:
+            looked = F.scaled_dot_product_attention(query, keys, values)
+        hidden = hidden + self.dropout(self.image_out(self._join(looked)).view_as(hidden))
+        hidden = hidden + self.dropout(self.thought(self.norm_thought(hidden)))
+        return hidden, past, attention
+
+    def _split(self, values: Tensor) -> Tensor:
+        """(…, T, size) → (…, heads, T, size / heads)"""
+        return values.view(*values.shape[:-1], self.heads, -1).transpose(-3, -2)
+
+    @staticmethod
+    def _join(values: Tensor) -> Tensor:
+        """The other way round."""
+        return values.transpose(-3, -2).flatten(-2)
+
+
+def _positions(first: int, count: int, size: int, device: torch.device) -> Tensor:
+    """Sines and cosines of the positions from `first` on: (count, size)."""
+    rates = torch.exp(torch.arange(0, size, 2, device=device) * (-math.log(10_000) / size))
+    angles = torch.arange(first, first + count, device=device).unsqueeze(1) * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -34,6 +34,8 @@ from runners import (
 
 RESULT_FILE = "/tmp/gpucapt-result.json"  # in the container, which is one task's own
 LABEL = "gpucapt.task"
+GPU = re.compile(r"\d+(:\d+)?|(GPU|MIG)-[A-Za-z0-9/-]+")
+"""A number (of a part of a GPU, two) or a UUID, as ``nvidia-smi -L`` tells them."""
 SECONDS_BETWEEN_LOOKS = 2.0
 
 FILES = {"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE", "AWS_WEB_IDENTITY_TOKEN_FILE"}
@@ -125,7 +127,14 @@ def identity(context: Context) -> str:
 def devices() -> list[str]:
     """The GPUs that tasks share, as ``GPUCAPT_GPUS`` lists them: numbers or UUIDs. Default: the first."""
     listed = settings_in("GPUS") or ["0"]
-    return [] if listed == ["none"] else listed
+    if listed == ["none"]:
+        return []
+    wrong = [gpu for gpu in listed if not GPU.fullmatch(gpu)]
+    if wrong:
+        raise ValueError(
+            f"GPUCAPT_GPUS names {wrong[0]!r}, which is no GPU; it must be numbers like 0,1, UUIDs, or none"
+        )
+    return listed
 
 
 def gpu_request(taken: list[str], *, every: bool) -> DeviceRequest:

@@ -84,6 +84,10 @@ def test_gpu_tasks_share_a_pool_where_one_is_named(airflow: Airflow) -> None:
     ("settings", "said"),
     [
         ({"GPUCAPT_RUNNER": "abacus"}, "GPUCAPT_RUNNER is 'abacus'; it must be one of: local"),
+        (
+            {"GPUCAPT_RUNNER": "docker", "GPUCAPT_GPUS": "0,GPU-8932f937-d72c-4106,b"},
+            "ValueError: GPUCAPT_GPUS names 'b', which is no GPU",
+        ),
         ({"GPUCAPT_EVERY": "often"}, "GPUCAPT_EVERY is 'often'; it must be a number"),
         (
             {"GPUCAPT_INCOMING": "/in", "GPUCAPT_DESTINATION": "/out", "GPUCAPT_SCHEDULE": "every day"},

@@ -203,21 +203,19 @@ class S3Storage(Storage):
             raise StorageUnavailable(f"{self.url}/{key} is not what was uploaded; try again")
 
     def create(self, key: str, data: bytes) -> Entry | None:
-        return self._put_on_condition(key, data, lambda: {"IfNoneMatch": "*"})
+        return self._put_on_condition(key, data, IfNoneMatch="*")
 
     def replace(self, key: str, data: bytes, etag: str) -> Entry | None:
         made = self.made
-
-        def condition() -> dict[str, str]:
-            return {"IfMatch": f'"{etag}"' if made.quotes_conditions else etag}
-
-        answer = self._put_on_condition(key, data, condition)
+        in_quotes = made.quotes_conditions  # as it is for this call: other threads may find out meanwhile
+        answer = self._put_on_condition(key, data, IfMatch=_spelt(etag, in_quotes))
         if answer is None:
             there = self.stat(key)
             if there is not None and there.etag == etag:
                 # The condition holds, but the store reads it otherwise (with quotes, or without).
-                made.quotes_conditions = not made.quotes_conditions
-                answer = self._put_on_condition(key, data, condition)
+                answer = self._put_on_condition(key, data, IfMatch=_spelt(etag, not in_quotes))
+                if answer is not None:
+                    made.quotes_conditions = not in_quotes
         return answer
 
     def _put(self, key: str, data: bytes, **more: Any) -> dict[str, Any]:
@@ -235,16 +233,14 @@ class S3Storage(Storage):
         )
         return answer
 
-    def _put_on_condition(
-        self, key: str, data: bytes, condition: Callable[[], dict[str, str]]
-    ) -> Entry | None:
+    def _put_on_condition(self, key: str, data: bytes, **condition: str) -> Entry | None:
         mark = secrets.token_hex(8)
         uncertain = False
 
         def put() -> dict[str, Any]:
             nonlocal uncertain
             try:
-                return self._put_once(key, data, {"Metadata": {_MARK: mark}, **condition()})
+                return self._put_once(key, data, {"Metadata": {_MARK: mark}, **condition})
             except Exception as error:
                 uncertain = uncertain or (is_passing(error) and may_have_written(error))
                 raise
@@ -323,9 +319,10 @@ class S3Storage(Storage):
 
     def _delete_batch(self, keys: builtins.list[str]) -> None:
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = self._asked(
-            "delete", lambda: self.made.client.delete_objects(Bucket=self.place.bucket, Delete=wanted)
-        )
+        with self._told("delete"):
+            answer = self.made.persist(
+                lambda: self.made.client.delete_objects(Bucket=self.place.bucket, Delete=wanted), self.url
+            )
         for one in answer.get("Errors", []):
             self._delete_raw(one["Key"])
 
@@ -341,10 +338,6 @@ class S3Storage(Storage):
         return self.made.now()
 
     # What goes wrong
-
-    def _asked(self, doing: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        with self._told(doing):
-            return self.made.persist(call, self.url)
 
     @contextmanager
     def _told(self, doing: str, key: str | None = None) -> Iterator[None]:
@@ -396,6 +389,10 @@ def _entry(key: str, item: dict[str, Any]) -> Entry:
 
 def _entry_of_head(key: str, head: dict[str, Any]) -> Entry:
     return Entry(key, head["ContentLength"], etag_of(head), head["LastModified"].timestamp())
+
+
+def _spelt(etag: str, in_quotes: bool) -> str:
+    return f'"{etag}"' if in_quotes else etag
 
 
 def _content_type(key: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.s3_checksums import matches_parts, parts_of
+from pipeline.s3_client import connection
 from pipeline.storage import Entry, Storage, open_storage
 from tests.services.faults import Kind, Network, faulty_network
 from tests.services.s3 import S3Server
@@ -194,6 +196,20 @@ def test_a_conflict_of_conditional_writes_is_tried_again(storage: Storage, netwo
     network.fail("conflict", times=2, method="PUT")
     assert storage.replace("claim", b"more", made.etag) is not None
     assert network.is_spent
+
+
+def test_threads_that_find_out_together_how_the_store_spells_conditions_all_win(bucket: str) -> None:
+    storage = open_storage(f"s3://{bucket}/in")
+    made = [storage.create(f"{number}", b"-") for number in range(16)]
+    connection().quotes_conditions = not connection().quotes_conditions
+
+    def replace(entry: Entry | None) -> Entry | None:
+        return None if entry is None else storage.replace(entry.key, b"+", entry.etag)
+
+    for _ in range(3):
+        with ThreadPoolExecutor(len(made)) as pool:
+            made = list(pool.map(replace, made))
+        assert None not in made
 
 
 def test_of_many_on_a_bad_network_one_wins(storage: Storage, network: Network) -> None:

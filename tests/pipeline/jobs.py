@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.ingest import finish, run_shard
 from pipeline.runs import CaptionRun
 from pipeline.settings import CaptionSettings, Resources
 
@@ -18,6 +19,26 @@ RESOURCES = Resources(device="cpu", batch_size=4, workers=2)
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "cyan", "brown")
 
 Rows = list[dict[str, Any]]
+
+
+class Rounds:
+    """What a test does with a drop folder; ``plan`` knows where that is."""
+
+    def plan(self, **options: Any) -> dict[str, Any]:
+        """Cut into shards what has arrived."""
+        raise NotImplementedError
+
+    def shards(self, plan: dict[str, Any]) -> None:
+        """Caption all of it."""
+        for url in plan["shards"]:
+            run_shard(url, RESOURCES, "none")
+
+    def round(self, **options: Any) -> dict[str, Any]:
+        """All three steps, one after the other."""
+        plan = self.plan(**options)
+        self.shards(plan)
+        finish(plan["run"])
+        return plan
 
 
 def write_still(path: Path, number: int) -> Path:

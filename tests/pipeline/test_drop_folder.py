@@ -15,15 +15,15 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
-from pipeline.ingest import Planning, finish, run_shard
+from pipeline.ingest import Planning, finish
 from pipeline.settings import CaptionSettings
 from pipeline.storage import Storage, open_storage
 from tests.media import write_video
-from tests.pipeline.jobs import RESOURCES, write_still
+from tests.pipeline.jobs import Rounds, write_still
 from tests.services.s3 import S3Server
 
 
-class Drop:
+class Drop(Rounds):
     """A drop folder with what is beside it, wherever that is."""
 
     def __init__(self, root: str, model: Path, scratch: Path) -> None:
@@ -47,16 +47,6 @@ class Drop:
     def plan(self, **options: Any) -> dict[str, Any]:
         options = {"settle_s": self.settle_s, **options}
         return Planning(f"{self.root}/incoming", f"{self.root}/out", self.settings, **options).run()
-
-    def shards(self, plan: dict[str, Any]) -> None:
-        for url in plan["shards"]:
-            run_shard(url, RESOURCES, "none")
-
-    def round(self, **options: Any) -> dict[str, Any]:
-        plan = self.plan(**options)
-        self.shards(plan)
-        finish(plan["run"])
-        return plan
 
     def keys(self, name: str) -> list[str]:
         return [entry.key for entry in self.at(name).list()]

@@ -20,6 +20,7 @@ from pipeline.settings import CaptionSettings
 from tests.media import write_video
 from tests.pipeline.jobs import (
     RESOURCES,
+    Rounds,
     captions,
     command,
     leftovers,
@@ -32,7 +33,7 @@ from tests.pipeline.jobs import (
 )
 
 
-class Drop:
+class Drop(Rounds):
     """A drop folder with what is beside it."""
 
     def __init__(self, root: Path, model: Path) -> None:
@@ -44,16 +45,6 @@ class Drop:
     def plan(self, **options: Any) -> dict[str, Any]:
         options = {"settle_s": 0.0, "settings": self.settings, **options}
         return Planning(str(self.incoming), str(self.out), **options).run()
-
-    def shards(self, plan: dict[str, Any]) -> None:
-        for url in plan["shards"]:
-            run_shard(url, RESOURCES, "none")
-
-    def round(self, **options: Any) -> dict[str, Any]:
-        plan = self.plan(**options)
-        self.shards(plan)
-        finish(plan["run"])
-        return plan
 
     def summary(self, plan: dict[str, Any]) -> dict[str, Any]:
         path = self.out / "runs" / plan["run"].rpartition("/")[2] / "summary.json"

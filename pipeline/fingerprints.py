@@ -34,16 +34,24 @@ class Snapshot:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+", encoding="ascii")  # noqa: SIM115
-        digest = hashlib.sha256()
         self.count = 0
         self.size = 0
+        try:
+            self._digest = self._take_down(entries)
+        except BaseException:  # the storage does not answer
+            self._file.close()
+            raise
+
+    def _take_down(self, entries: Iterable[Entry]) -> str:
+        """Write the files down; their digest."""
+        digest = hashlib.sha256()
         for entry in entries:
             digest.update(json.dumps([entry.name, entry.size, entry.etag]).encode())
             self._file.write(json.dumps([entry.key, entry.size, entry.etag, entry.modified]) + "\n")
             self.count += 1
             self.size += entry.size
-        self._digest = digest.hexdigest()
         self._file.flush()
+        return digest.hexdigest()
 
     def __iter__(self) -> Iterator[Entry]:
         """The files in the order of the listing; one iteration at a time."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 
+from pipeline.errors import StorageUnavailable
 from pipeline.fingerprints import Snapshot
 from pipeline.selection import Selection
 from pipeline.settings import CaptionSettings, Kind
@@ -55,6 +59,17 @@ def test_the_model_counts_and_the_story_costs_no_rows() -> None:
     assert fingerprint(version="v2").split("-")[0] != fingerprint().split("-")[0]
     told = fingerprint(settings=CaptionSettings(story="none"))
     assert told != fingerprint() and told.split("-")[0] == fingerprint().split("-")[0]
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning")
+def test_a_listing_that_breaks_off_leaves_no_file_open() -> None:
+    def broken() -> Iterator[Entry]:
+        yield from FILES
+        raise StorageUnavailable("no answer")
+
+    with pytest.raises(StorageUnavailable):
+        Snapshot(broken())
+    gc.collect()
 
 
 def test_which_frames_are_chosen_matters_to_videos_alone() -> None:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.batching import Batcher, Slot, Words, fill
@@ -27,6 +26,7 @@ from pipeline.fetching import Fetcher
 from pipeline.intake import InFlight, Intake, Message
 from pipeline.interruption import Interrupted
 from pipeline.loading import LazyModel
+from pipeline.models import Model
 from pipeline.orders import Order, Sink, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
 from pipeline.pieces import Mark
@@ -54,7 +54,7 @@ _GRACE_S = 5.0
 class Job:
     """One run over an order's sources."""
 
-    def __init__(self, order: Order, model: Path, sink: Sink, progress: Progress) -> None:
+    def __init__(self, order: Order, model: Model, sink: Sink, progress: Progress) -> None:
         self._order = order
         self._sink = sink
         self._progress = progress

@@ -1,15 +1,25 @@
-"""What `gpucapt evaluate` does: caption a split by beam search, score the captions, write both down."""
+"""What `gpucapt evaluate` does: caption a split by beam search, score the captions, write both down.
+
+In OUT:
+
+    scores.json         what was evaluated, how, and the scores of the split
+    captions.jsonl      one picture a line: its caption, references and scores
+    evaluation.html     the scores beside published ones, the best and the worst captions with their pictures
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import places
-from pipeline.checkpoints import checkpoint_folder
+from pipeline.code_version import code_version
+from pipeline.manifest import now
+from pipeline.models import Model, resolve_model
 from pipeline.progress import log_progress
 
 if TYPE_CHECKING:
@@ -17,28 +27,37 @@ if TYPE_CHECKING:
     from model.metrics import Scores
     from pipeline.datasets import CaptionedPictures
 
+SCORES, CAPTIONS, PAGE = "scores.json", "captions.jsonl", "evaluation.html"
 
-def run_evaluate(
-    model: str,
-    data: str,
-    *,
-    split: str = "test",
-    beam_size: int = 5,
-    max_length: int = 40,
-    out: str | None = None,
-    batch_size: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    limit: int | None = None,
-) -> dict[str, float]:
-    """Caption a split by beam search and score it; prints the scores, writes them and the captions to OUT."""
+
+@dataclass(frozen=True, slots=True)
+class Evaluating:
+    """How to evaluate. ``limit``: only the first so many pictures."""
+
+    split: str = "test"
+    beam_size: int = 5
+    max_length: int = 40
+    batch_size: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    limit: int | None = None
+
+
+def run_evaluate(model: str, data: str, how: Evaluating, out: str | None = None) -> dict[str, float]:
+    """Caption a split by beam search and score it; returns the scores, writes all of it to OUT."""
+    scores: dict[str, float] = evaluate(resolve_model(model), data, how, out)["scores"]
+    return scores
+
+
+def evaluate(model: Model, data: str, how: Evaluating, out: str | None = None) -> dict[str, Any]:
+    """As ``run_evaluate``; returns what scores.json holds."""
     from model.captioner import load_captioner
 
-    captioner = load_captioner(checkpoint_folder(model), device=device, precision=precision)
+    captioner = load_captioner(model.directory, device=how.device, precision=how.precision)
     if out is not None:
         places.check_output(out)
-    with places.input_folder(data, wanted=_of_split(split)) as folder:
-        return _evaluate(captioner, folder, split, beam_size, max_length, out, batch_size, limit)
+    with places.input_folder(data, wanted=_of_split(how.split)) as folder:
+        return _evaluate(captioner, model, folder, how, out)
 
 
 def _of_split(split: str) -> Callable[[str], bool]:
@@ -48,58 +67,60 @@ def _of_split(split: str) -> Callable[[str], bool]:
 
 
 def _evaluate(
-    captioner: Captioner,
-    data: Path,
-    split: str,
-    beam_size: int,
-    max_length: int,
-    out: str | None,
-    batch_size: int | None,
-    limit: int | None,
-) -> dict[str, float]:
+    captioner: Captioner, model: Model, data: Path, how: Evaluating, out: str | None
+) -> dict[str, Any]:
     from model.metrics import score_captions
     from pipeline.datasets import CaptionedPictures
 
-    pictures = CaptionedPictures(data, split)
-    count = min(len(pictures), limit or len(pictures))
-    size = batch_size or captioner.default_batch_size()
-    said: dict[str, str] = {}
+    pictures = CaptionedPictures(data, how.split)
     began = time.monotonic()
+    said = _captions(captioner, pictures, how)
+    seconds = time.monotonic() - began
+    scores = score_captions(said, pictures.references)
+    manifest = pictures.manifest
+    facts: dict[str, Any] = {
+        "model": model.name,
+        "model_version": model.version,
+        "weights": model.weights,
+        "dataset": manifest["base"],
+        "dataset_fingerprint": manifest.get("fingerprint"),
+        "split": how.split,
+        "pictures": len(said),
+        "beam_size": how.beam_size,
+        "max_length": how.max_length,
+        "precision": captioner.precision,
+        "seconds": round(seconds, 1),
+        "evaluated_at": now(),
+        "code_version": code_version(),
+        "scores": {name: round(value, 4) for name, value in scores.corpus.items()},
+    }
+    if out is not None:
+        with places.output_folder(out) as output:
+            _write(output.path, facts, said, scores, pictures)
+    return facts
+
+
+def _captions(captioner: Captioner, pictures: CaptionedPictures, how: Evaluating) -> dict[str, str]:
+    """The caption of each picture, by its place in the split as text."""
+    count = min(len(pictures), how.limit or len(pictures))
+    size = how.batch_size or captioner.default_batch_size()
+    said: dict[str, str] = {}
     report = log_progress("pictures captioned")
     for first in range(0, count, size):
         chosen = range(first, min(first + size, count))
-        captions = captioner.caption(
-            list(pictures.batch(chosen)["pictures"]), beam_size=beam_size, max_length=max_length
-        )
+        # As the checkpoint wants them: its size and order of channels may not be the dataset's.
+        images = [captioner.prepare(one.transpose(1, 2, 0)) for one in pictures.batch(chosen)["pictures"]]
+        captions = captioner.caption(images, beam_size=how.beam_size, max_length=how.max_length)
         said.update({str(i): caption.text for i, caption in zip(chosen, captions, strict=True)})
         report(len(said), count)
-    seconds = time.monotonic() - began
-    scores = score_captions(said, pictures.references)
-    result = {name: round(value, 4) for name, value in scores.corpus.items()}
-    if out is not None:
-        facts = {
-            "model": captioner.name,
-            "model_version": captioner.version,
-            "dataset": pictures.manifest["base"],
-            "split": split,
-            "pictures": count,
-            "beam_size": beam_size,
-            "max_length": max_length,
-            "precision": captioner.precision,
-            "seconds": round(seconds, 1),
-            "scores": result,
-        }
-        with places.output_folder(out) as output:
-            _write_scores(output.path, facts, said, scores, pictures)
-    return result
+    return said
 
 
-def _write_scores(
+def _write(
     out: Path, facts: dict[str, Any], said: dict[str, str], scores: Scores, pictures: CaptionedPictures
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    with (out / "captions.jsonl").open("w", encoding="utf-8") as file:
+    with (out / CAPTIONS).open("w", encoding="utf-8") as file:
         for key, text in said.items():
             row = {
                 "image": pictures.names[int(key)],
@@ -108,3 +129,4 @@ def _write_scores(
                 "scores": {name: round(value, 4) for name, value in scores.pictures[key].items()},
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    (out / SCORES).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

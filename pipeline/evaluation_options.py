@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A checkpoint directory.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint directory, or a registered model.")],
     data: Annotated[str, typer.Argument(help="What `gpucapt preprocess` made.")],
     split: Annotated[str, typer.Option(envvar="GPUCAPT_SPLIT")] = "test",
     beam_size: Annotated[int, typer.Option(envvar="GPUCAPT_BEAM_SIZE")] = 5,
@@ -31,20 +31,10 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(envvar="GPUCAPT_LIMIT", help="Only the first so many.")] = None,
 ) -> None:
     """Caption a split by beam search and score the captions; prints the scores as JSON."""
-    from pipeline.evaluation import run_evaluate
+    from pipeline.evaluation import Evaluating, run_evaluate
     from pipeline.interruption import raised_on_sigterm
 
+    how = Evaluating(split, beam_size, max_length, batch_size, device, precision, limit)
     with raised_on_sigterm():
-        scores = run_evaluate(
-            model,
-            data,
-            split=split,
-            beam_size=beam_size,
-            max_length=max_length,
-            out=out,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            limit=limit,
-        )
+        scores = run_evaluate(model, data, how, out)
     typer.echo(json.dumps(scores))

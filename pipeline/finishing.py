@@ -96,7 +96,7 @@ def _join(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: PieceOutcom
 
 
 def _run(folder: RunFolder, plan: Plan) -> Run:
-    name, version = folder.read_model()
+    name, version, _ = folder.read_model()
     started = datetime.fromtimestamp(plan.planned_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Run(
         folder.id,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from model.errors import GpucaptError
 from pipeline.finishing import finish
-from pipeline.ingest_runs import Recorder, RunFolder
+from pipeline.ingest_runs import ModelUsed, Recorder, RunFolder
 from pipeline.outcomes import Outcome, PieceDone
 from pipeline.planning import Planning
 from pipeline.settings import Resources
@@ -27,9 +27,9 @@ def run_shard(url: str, resources: Resources, progress: str = "auto") -> str:
     """
     from pipeline.captioning import Job
     from pipeline.interruption import stopped_by_signals
+    from pipeline.models import resolve_model
     from pipeline.orders import Order
     from pipeline.progress import Progress, shown
-    from pipeline.registry import resolve_model
 
     folder, shard = RunFolder.parse(url)
     plan = folder.read_plan()
@@ -48,7 +48,7 @@ def run_shard(url: str, resources: Resources, progress: str = "auto") -> str:
             is_settled=plan.is_settled,
         )
         job = Job(order, resolve_model(plan.settings.model), recorder, counts)
-        recorder.about(job.model.name, job.model.version)
+        recorder.about(ModelUsed(job.model.name, job.model.version, job.model.weights))
         with stopped_by_signals(job.stop), shown(counts, progress):
             job.run()
         recorder.record(folder, shard)

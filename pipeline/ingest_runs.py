@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from model.errors import GpucaptError
 from pipeline.outcomes import Input, Outcome, Status
@@ -42,6 +42,14 @@ _EMPTY = "-empty"
 
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 """What reading JSON that is not as it was written raises."""
+
+
+class ModelUsed(NamedTuple):
+    """What a shard was captioned with: how reports call it, and the weights that fingerprints are of."""
+
+    name: str
+    version: str
+    weights: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +121,13 @@ class RunFolder:
             raise GpucaptError(f"there is no shard {self.destination.url}/{key}; plan again")
         return self._parsed(key, source_from_json)
 
-    def read_model(self) -> tuple[str, str]:
-        """The name and the version of the model that the shards used; empty when none has ended."""
+    def read_model(self) -> ModelUsed:
+        """The model that the shards used; empty when none has ended."""
         for key in self.outcome_keys():
             head = next(self._parsed(key, _recorded), {})
             if "model" in head:
-                return head["model"]["name"], head["model"]["version"]
-        return "", ""
+                return _model(head["model"])
+        return ModelUsed("", "", "")
 
     def outcome_keys(self) -> Iterator[str]:
         """The recorded outcomes of all shards that have ended."""
@@ -226,9 +234,9 @@ class Recorder:
             for one in inputs:
                 self._file.write(json.dumps({"input": asdict(one)}) + "\n")
 
-    def about(self, model: str, version: str) -> None:
+    def about(self, model: ModelUsed) -> None:
         """Say, before the first outcome, which model is used."""
-        self._file.write(json.dumps({"model": {"name": model, "version": version}}) + "\n")
+        self._file.write(json.dumps({"model": model._asdict()}) + "\n")
 
     def record(self, folder: RunFolder, name: str) -> None:
         """Put the outcomes where finish finds them: all of them or none."""
@@ -276,7 +284,7 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
     fields: dict[str, dict[str, Any]] = json.loads(line)
     [(kind, content)] = fields.items()
     if kind == "model":
-        _expect_text(content["name"], content["version"])
+        _expect_text(*_model(content))
     elif kind == "input":
         one = Input(**content)
         _expect_text(one.key, one.etag, one.name, one.error or "")
@@ -295,6 +303,11 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
     else:
         raise ValueError(f"a line about {kind}")
     return fields
+
+
+def _model(fields: dict[str, Any]) -> ModelUsed:
+    # Before there were registries the version always was what the weights are known by.
+    return ModelUsed(fields["name"], fields["version"], fields.get("weights", fields["version"]))
 
 
 def _expect_text(*values: object) -> None:

@@ -218,7 +218,7 @@ class Intake:
 
     def _fingerprint(self, source: Source, snapshot: Snapshot) -> str:
         piece = None if source.piece is None else asdict(source.piece)
-        return snapshot.fingerprint(source.kind, self._order.settings, self._model.version, piece=piece)
+        return snapshot.fingerprint(source.kind, self._order.settings, self._model.weights, piece=piece)
 
     def _tell_if_done(self, source: Source, fingerprint: str, snapshot: Snapshot) -> bool:
         if source.piece is not None:
@@ -243,7 +243,7 @@ class Intake:
         destination = self._order.destination
         done = PieceDone(piece.index, piece.of, source.kind, fingerprint)
         if source.kind == "video":
-            of_film = snapshot.fingerprint(source.kind, self._order.settings, self._model.version)
+            of_film = snapshot.fingerprint(source.kind, self._order.settings, self._model.weights)
             film = read_done(destination, source.key)
             if film is not None and film.fingerprint == of_film:
                 inputs = inputs_of(source, snapshot, ())

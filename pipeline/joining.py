@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pipeline.claims import Claim, Claims
 from pipeline.errors import BadInput
 from pipeline.fingerprints import Snapshot, rows_digest
+from pipeline.ingest_runs import ModelUsed
 from pipeline.manifest import read_done
 from pipeline.outcomes import Input, OnDisk, Outcome, PieceDone
 from pipeline.parts import Parts
@@ -108,7 +109,7 @@ class Joiner:
         self,
         destination: Storage,
         settings: CaptionSettings,
-        model: tuple[str, str],
+        model: ModelUsed,
         claims: Claims,
         go_on: Callable[[], None],
     ) -> None:
@@ -122,7 +123,7 @@ class Joiner:
         """Write the outputs of a source when all of it is captioned; what became of the source."""
         bad = next((one for one in pieces.outcomes if one.status == "set aside"), None)
         done = pieces.done
-        digest = rows_digest(pieces.kind, self._settings, self._model[1])
+        digest = rows_digest(pieces.kind, self._settings, self._model.weights)
         fits = all(piece.of == pieces.of and piece.fingerprint.startswith(digest) for piece in done)
         if bad is None and not (fits and len(done) == pieces.of):
             count = f"{len(done) if fits else 0} of its {pieces.of} pieces are done"
@@ -135,12 +136,14 @@ class Joiner:
 
     def _joined(self, pieces: Pieces, snapshot: Snapshot, bad: str | None) -> Outcome:
         key, kind = pieces.key, pieces.kind
-        fingerprint = snapshot.fingerprint(kind, self._settings, self._model[1])
+        fingerprint = snapshot.fingerprint(kind, self._settings, self._model.weights)
         claim = self._claim(key)
         if claim is None:
             return Outcome(key, "left", reason="another worker has it; the next run looks at it again")
         try:
-            info = SourceInfo(key, kind, *self._model, fingerprint, self._settings.of_result(kind))
+            info = SourceInfo(
+                key, kind, self._model.name, self._model.version, fingerprint, self._settings.of_result(kind)
+            )
             parts = Parts(self._destination, key, fingerprint)
             work = Work(Source(key, kind, ""), info, claim, parts, snapshot, 0)
             if bad is not None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.registry import model_name, model_version
+from pipeline.models import Model
 from pipeline.settings import CaptionSettings, Resources
 
 if TYPE_CHECKING:
@@ -19,10 +18,11 @@ _BATCH_UNLOADED = 16
 class LazyModel:
     """A checkpoint by its name and version; the captioner itself from the first ``load`` on."""
 
-    def __init__(self, directory: Path, settings: CaptionSettings, resources: Resources) -> None:
-        self.name = model_name(directory)
-        self.version = model_version(directory)
-        self._directory = directory
+    def __init__(self, model: Model, settings: CaptionSettings, resources: Resources) -> None:
+        self.name = model.name
+        self.version = model.version
+        self.weights = model.weights
+        self._directory = model.directory
         self._settings = settings
         self._resources = resources
         self._lock = threading.Lock()

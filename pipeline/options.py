@@ -15,8 +15,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         envvar="GPUCAPT_MODEL",
-        metavar="DIR|S3-URL",
-        help="Checkpoint directory; the bundled one if not given.",
+        metavar="DIR|S3-URL|NAME[/VERSION]",
+        help="Checkpoint directory, or a registered model; if not given the champion, else the bundled one.",
     ),
 ]
 BeamSize = Annotated[

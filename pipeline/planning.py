@@ -13,6 +13,7 @@ from typing import IO
 from model.errors import GpucaptError
 from pipeline.errors import WrongUsage
 from pipeline.ingest_runs import Plan, Recorder, RunFolder, source_from_json, source_to_json
+from pipeline.models import pinned
 from pipeline.outcomes import Input, Outcome, new_run_id
 from pipeline.pieces import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.settings import CaptionSettings
@@ -82,7 +83,11 @@ class Planning:
             urls = self._shards(found, folder) if found.total else []
             if urls or movable:
                 refused.record(folder, "plan")
-                folder.write_plan(replace(plan, shards=len(urls)))
+                # Whoever is promoted from now on, all shards use the same model.
+                settings = (
+                    replace(plan.settings, model=pinned(plan.settings.model)) if urls else plan.settings
+                )
+                folder.write_plan(replace(plan, shards=len(urls), settings=settings))
         is_planned = bool(urls or movable)
         return {"run": folder.url if is_planned else folder.empty_url, "shards": urls}
 

@@ -14,7 +14,7 @@ from pipeline import options
 from pipeline.confidence import LOW_CONFIDENCE, confidence
 from pipeline.errors import BadInput, one_line
 from pipeline.loading import LazyModel
-from pipeline.registry import resolve_model
+from pipeline.models import resolve_model
 from pipeline.settings import CaptionSettings, Resources
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from model.errors import GpucaptError
 from pipeline.captioning import Job
 from pipeline.interruption import stopped_by_signals
 from pipeline.manifest import now
+from pipeline.models import resolve_model
 from pipeline.orders import Order
 from pipeline.outcomes import Outcomes, Run, Totals, new_run_id, write_run_csv, write_summary
 from pipeline.progress import Progress, shown
-from pipeline.registry import resolve_model
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.sources import open_source
 from pipeline.storage import open_object, open_storage

@@ -41,6 +41,8 @@ class Tuning(BaseSettings):
     """How much of them is kept at most by one worker (and never more than half of what the disk has free)."""
     cache: Path | None = None
     """Where models from remote storage are kept; None is gpucapt's folder in the user's cache."""
+    models: str | None = None
+    """The registry of models: a folder or a prefix of an object store; None is none."""
     lease: float = Field(default=60.0, ge=1, le=_LONGEST_S)
     """For how long a source stays with a worker that is not heard of."""
 

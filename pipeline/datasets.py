@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
+from pipeline.epoch_batches import Pick
 
 if TYPE_CHECKING:
     import h5py
@@ -38,11 +39,12 @@ MANIFEST = "dataset.json"
 class CaptionedPictures:
     """One split of a preprocessed dataset, for a torch DataLoader that asks for whole batches.
 
-    `features`: the HDF5 file of `store_features`, read in place of the pictures; one of its versions
-    (as they are, mirrored) is drawn for each picture when `draw` is set, else the first is taken.
+    `features`: the HDF5 file of `store_features`, read in place of the pictures. Which of a picture's views
+    is read is drawn by the number that comes with its position (pipeline/epoch_batches.py); without one it is
+    the first, the picture as it is.
     """
 
-    def __init__(self, folder: Path, split: str, *, features: Path | None = None, draw: bool = False) -> None:
+    def __init__(self, folder: Path, split: str, *, features: Path | None = None) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder)
         base, name = self.manifest["base"], split.upper()
@@ -50,7 +52,6 @@ class CaptionedPictures:
         if not self.pictures.is_file():
             raise GpucaptError(f"{folder} has no {split} split ({self.pictures.name} is missing).")
         self.features = features
-        self.draw = draw
         count = int(self.manifest["settings"]["captions_per_image"])
         captions = np.asarray(_read_json(folder / f"{name}_CAPTIONS_{base}.json"), dtype=np.int64)
         lengths = np.asarray(_read_json(folder / f"{name}_CAPLENS_{base}.json"), dtype=np.int64)
@@ -62,6 +63,7 @@ class CaptionedPictures:
             self.names.append(entry["image"])
             self.references[str(index)] = entry["captions"]
         self._file: h5py.File | None = None
+        self._views: NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -69,62 +71,87 @@ class CaptionedPictures:
     def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
         return {name: values[0] for name, values in self.batch([index]).items()}
 
-    def __getitems__(self, indices: list[int]) -> dict[str, NDArray[Any]]:
-        return self.batch(indices)
+    def __getitems__(self, picks: list[Pick]) -> dict[str, NDArray[Any]]:
+        return self.batch([index for index, _ in picks], [draw for _, draw in picks])
 
-    def batch(self, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
+    def batch(self, indices: Sequence[int], draws: Sequence[int] | None = None) -> dict[str, NDArray[Any]]:
         """Arrays `pictures`, `captions`, `lengths`, `index`; sorted by index, as HDF5 reads best."""
-        chosen = np.sort(np.asarray(indices))
+        unsorted = np.asarray(indices)
+        order = np.argsort(unsorted, kind="stable")
+        chosen = unsorted[order]
+        drawn = np.zeros_like(chosen) if draws is None else np.asarray(draws)[order]
         lengths = self.lengths[chosen]
         captions = self.captions[chosen][:, :, : int(lengths.max()) + 1]
-        return {"pictures": self._read(chosen), "captions": captions, "lengths": lengths, "index": chosen}
+        pictures = self._read(chosen) if self.features is None else self._read_views(chosen, drawn)
+        return {"pictures": pictures, "captions": captions, "lengths": lengths, "index": chosen}
 
-    def _read(self, chosen: NDArray[np.int64]) -> NDArray[Any]:
+    def _read(self, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
         import h5py
 
         if self._file is None:  # opened where it is used: a handle does not survive into another process
-            self._file = h5py.File(self.features or self.pictures, "r")
-        if self.features is None:
-            pictures: NDArray[Any] = self._file["images"][chosen]
-            return pictures
-        data = self._file["features"]
-        versions = (
-            np.random.randint(data.shape[1], size=len(chosen)) if self.draw else np.zeros(len(chosen), int)
-        )
-        return np.stack([data[i, v] for i, v in zip(chosen, versions, strict=True)])
+            self._file = h5py.File(self.pictures, "r")
+        # HDF5 takes every position once only; with several processes a batch may have a picture twice.
+        once, places = np.unique(chosen, return_inverse=True)
+        pictures: NDArray[np.uint8] = self._file["images"][once]
+        return pictures if len(once) == len(chosen) else pictures[places]
+
+    def _read_views(self, chosen: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float16]:
+        assert self.features is not None
+        if self._views is None:
+            self._views = _mapped_features(self.features)
+        views: NDArray[np.float16] = self._views[chosen, drawn % self._views.shape[1]]
+        return views
+
+
+def _mapped_features(path: Path) -> NDArray[np.float16]:
+    """The dataset `features` of a file that `store_features` wrote, as the system maps it: read when it is
+    used.
+    """
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        data = file["features"]
+        return np.memmap(path, np.float16, "r", offset=data.id.get_offset(), shape=data.shape)
+
+
+Encode = Callable[[NDArray[np.uint8], int], NDArray[np.float16]]
+"""Pictures (B, 3, S, S) and the position of the first → features of their views (B, views, rows, columns,
+channels).
+"""
 
 
 def store_features(
-    encode: Callable[[NDArray[np.uint8]], NDArray[np.float16]],
+    encode: Encode,
     data: CaptionedPictures,
     path: Path,
     *,
-    mirrored: bool,
+    made_by: str,
     batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Encode a split's pictures once: dataset `features` fp16 (I, versions, rows, columns, channels)."""
+    """Encode a split's pictures once: dataset `features` fp16 (I, views, rows, columns, channels), unchunked.
+
+    `made_by` tells encoder, views and pictures apart; a file that was made by the same is kept.
+    """
     import h5py
 
     if path.is_file():
-        return
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("made_by") == made_by:
+                return
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".part")
     with h5py.File(fresh, "w") as file:
+        file.attrs["made_by"] = made_by
         stored: Any = None
         for first in range(0, len(data), batch_size):
             pictures = data.batch(range(first, min(first + batch_size, len(data))))["pictures"]
-            versions = [encode(pictures)]
-            if mirrored:
-                versions.append(encode(np.ascontiguousarray(pictures[:, :, :, ::-1])))
-            block = np.stack(versions, axis=1)
+            block = encode(pictures, first)
             if stored is None:
-                stored = file.create_dataset(
-                    "features", (len(data), *block.shape[1:]), "float16", chunks=(1, 1, *block.shape[2:])
-                )
+                stored = file.create_dataset("features", (len(data), *block.shape[1:]), "float16")
             stored[first : first + len(block)] = block
             progress(first + len(block), len(data))
-    fresh.rename(path)
+    fresh.replace(path)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

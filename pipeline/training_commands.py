@@ -12,13 +12,21 @@ from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline import places
 from pipeline.checkpoints import checkpoint_folder
-from pipeline.progress import log_progress
 
 if TYPE_CHECKING:
     from model.captioner import CaptionNetwork, CheckpointConfig
+    from model.stages import StagePlan
     from model.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
+
+_SEEN = {
+    "decoder": "the decoder, on stored features: no augmentation but a draw among {views} stored views",
+    "finetune": "decoder and encoder, on pictures: random crops and flips",
+    "self_critical": "the decoder, rewarded by CIDEr-D, on stored features: no augmentation but a draw among"
+    " {views} stored views",
+}
+"""What each stage trains, and what it sees."""
 
 
 def load_recipe(url: str | None, overrides: dict[str, Any]) -> Recipe:
@@ -78,8 +86,10 @@ def _train(
 
     from model.captioner import CheckpointConfig, SearchDefaults, load_network
     from model.preparation import Preparation
-    from model.training import StagePlan, encode_pictures, run_stage
-    from pipeline.datasets import CaptionedPictures, read_manifest, read_wordmap, store_features
+    from model.stages import Stage, StagePlan
+    from model.training import Listeners, run_stage
+    from pipeline.datasets import read_manifest, read_wordmap
+    from pipeline.training_data import load_data, store_views
 
     out = output.path
     state = out / ".training"
@@ -106,44 +116,29 @@ def _train(
     else:
         network = _new_network(config, vocabulary, recipe.encoder_weights)
     trained: dict[str, Any] = {"dataset": manifest["base"], "recipe": _portable(recipe)}
-    best = None
-    if recipe.epochs:
-        for split in ("train", "val"):
-            store_features(
-                lambda pictures: encode_pictures(network, torch.from_numpy(pictures), recipe).numpy(),
-                CaptionedPictures(data, split),
-                state / f"features-{split}.hdf5",
-                mirrored=split == "train",
-                progress=log_progress(f"{split} pictures encoded"),
-            )
-        plan = StagePlan(
-            "decoder",
-            recipe,
-            recipe.epochs,
-            state / "decoder",
-            config,
-            vocabulary,
-            trained,
-            output.save_now_and_then,
-        )
-        network = run_stage(plan, network, _loaders(data, recipe, state), resume=resume)
-        best = plan.best
-    if recipe.finetune_epochs:
-        plan = StagePlan(
-            "finetune",
-            recipe,
-            recipe.finetune_epochs,
-            state / "finetune",
-            config,
-            vocabulary,
-            trained,
-            output.save_now_and_then,
-        )
-        network = run_stage(plan, network, _loaders(data, recipe, None), resume=resume)
-        best = plan.best
-    if best is None:
-        raise GpucaptError("The recipe trains nothing: epochs and finetune_epochs are both 0.")
-    _publish(best, out / "checkpoint", output.url, seconds=time.time() - began)
+    listeners = Listeners(saved=output.save_now_and_then)
+    epochs: dict[Stage, int] = {
+        "decoder": recipe.epochs,
+        "finetune": recipe.finetune_epochs,
+        "self_critical": recipe.self_critical_epochs,
+    }
+    plans = [
+        StagePlan(stage, recipe, count, state / stage, config, vocabulary, trained)
+        for stage, count in epochs.items()
+        if count
+    ]
+    if not plans:
+        raise GpucaptError("The recipe trains nothing: the epochs of all stages are 0.")
+    for plan in plans:
+        # A stage that is done needs no data, and its features may be gone.
+        if not (resume and plan.done.is_file()):
+            log.info("stage %s: %s", plan.stage, _SEEN[plan.stage].format(views=recipe.feature_views))
+            features = None if plan.stage == "finetune" else state
+            if features is not None:
+                store_views(data, features, network, recipe)
+            source = load_data(data, recipe, features)
+        network = run_stage(plan, network, source, listeners, resume=resume)
+    _publish(_best(plans), out / "checkpoint", output.url, seconds=time.time() - began)
 
 
 def _new_network(config: CheckpointConfig, vocabulary: Vocabulary, weights: str | None) -> CaptionNetwork:
@@ -161,32 +156,15 @@ def _portable(recipe: Recipe) -> dict[str, Any]:
     return {**recipe.to_dict(), "encoder_weights": weights and Path(weights).name}
 
 
-def _loaders(data: Path, recipe: Recipe, features: Path | None) -> Any:
-    """Batches of pictures, or of stored features where `features` names their folder."""
-    import torch
-    from torch.utils.data import DataLoader
+def _best(plans: list[StagePlan]) -> Path:
+    """The checkpoint of the stage with the best validation CIDEr: a later one may have brought nothing."""
+    from model.checkpoint import read_config
 
-    from model.training import Batch, Data
-    from pipeline.datasets import CaptionedPictures
-
-    def collate(arrays: Any) -> Batch:
-        return Batch(**{name: torch.from_numpy(values) for name, values in arrays.items()})
-
-    def load(split: str) -> Any:
-        stored = features / f"features-{split}.hdf5" if features else None
-        pictures = CaptionedPictures(data, split, features=stored, draw=split == "train")
-        loader: Any = DataLoader(
-            pictures,  # type: ignore[arg-type]
-            batch_size=recipe.batch_size,
-            shuffle=split == "train",
-            num_workers=recipe.workers,
-            persistent_workers=recipe.workers > 0,
-            collate_fn=collate,
-        )
-        return loader, pictures
-
-    validation, pictures = load("val")
-    return Data(load("train")[0], validation, pictures.references)
+    # Of two alike the later one.
+    return max(
+        (plan.best for plan in reversed(plans)),
+        key=lambda best: float(read_config(best)["training"]["val_cider"]),
+    )
 
 
 def _publish(best: Path, target: Path, url: str, *, seconds: float) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from model.recipe import Recipe
 
-_RECIPE_TYPES: dict[str, Any] = {"int": int, "float": float, "str": str}
+_RECIPE_TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool}
 
 
 def register(app: typer.Typer) -> None:

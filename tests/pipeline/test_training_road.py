@@ -29,6 +29,9 @@ feature_size: 32
 dropout: 0.1
 epochs: 4
 finetune_epochs: 1
+self_critical_epochs: 2
+self_critical_learning_rate: 0.002
+feature_views: 3
 batch_size: 6
 learning_rate: 0.01
 label_smoothing: 0.0
@@ -81,6 +84,9 @@ def test_the_log_has_loss_perplexity_top_five_and_decoded_cider(trained: Path) -
     assert losses[-1] < losses[0]
     for name in ("train_perplexity", "train_top5", "val_cider", "val_loss"):
         assert any(row.get(name) for row in rows), name
+    with (trained / ".training" / "self_critical" / "csv" / "version_0" / "metrics.csv").open() as file:
+        rewards = [float(row["train_reward"]) for row in csv.DictReader(file) if row.get("train_reward")]
+    assert len(rewards) == 2 and min(rewards) > 0
 
 
 def test_evaluation_scores_real_captions(data: Path, trained: Path) -> None:
@@ -146,6 +152,9 @@ def test_a_killed_run_goes_on_from_its_last_epoch(data: Path) -> None:
         ("- 1", "not a recipe"),
         ("a: [", "not valid YAML"),
         ("encoder: vgg99", "no encoder 'vgg99'"),
+        ("rate_schedule: stairs", "rate_schedule cannot be 'stairs'"),
+        ("self_critical_samples: 1", "self_critical_samples must be at least 2"),
+        ("epochs: 0\nfinetune_epochs: 0", "trains nothing"),
         ("encoder_weights: nowhere.pth", "no such weights file"),
     ],
 )

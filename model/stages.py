@@ -1,0 +1,308 @@
+"""The stages of training as Lightning modules: what a step is, and validation by real decoding.
+
+`decoder`        teacher forcing on stored features, the encoder stays as it is
+`finetune`       teacher forcing on pictures, the encoder learns as well
+`self_critical`  on stored features, drawn captions learn from their CIDEr-D
+
+What is validated and saved is the running mean of the weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.augmentation import augment
+from model.beam_search import Hypotheses, Search, beam_search
+from model.captioner import CaptionNetwork, CheckpointConfig, save_network
+from model.loss import Mean, caption_loss, mean_here
+from model.metrics import cider
+from model.optimizers import build_optimizer, rate_at
+from model.recipe import Recipe
+from model.rewards import CiderD
+from model.self_critical import draw_captions, policy_loss, score_drawn
+from model.vocabulary import Vocabulary
+
+Stage = Literal["decoder", "finetune", "self_critical"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """`pictures`: (B, 3, S, S) uint8, or stored features (B, rows, columns, channels) in fp16.
+    `captions`: (B, K, T) word indices, `<start>` first; `lengths`: (B, K) words to predict, `<end>`
+    included, 0 where a picture has fewer captions. `index`: (B,) positions in the dataset."""
+
+    pictures: Tensor
+    captions: Tensor
+    lengths: Tensor
+    index: Tensor
+
+    def pin_memory(self) -> Batch:
+        return Batch(*(t.pin_memory() for t in (self.pictures, self.captions, self.lengths, self.index)))
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One Lightning run. `trained` adds to what the checkpoint says about its training."""
+
+    stage: Stage
+    recipe: Recipe
+    epochs: int
+    directory: Path
+    config: CheckpointConfig
+    vocabulary: Vocabulary
+    trained: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Path:
+        return self.directory / "best"
+
+    @property
+    def done(self) -> Path:
+        return self.directory / "done.json"
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the decoder."""
+        return float(
+            {
+                "decoder": self.recipe.learning_rate,
+                "finetune": self.recipe.finetune_learning_rate,
+                "self_critical": self.recipe.self_critical_learning_rate,
+            }[self.stage]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A validation picture's caption: its position, words, and attention (words, rows, columns)."""
+
+    index: int
+    words: tuple[str, ...]
+    attention: NDArray[np.float32]
+
+
+class CaptioningModule(L.LightningModule):
+    """Optimiser, running mean and validation of a stage; teacher forcing on stored features."""
+
+    def __init__(
+        self, plan: StagePlan, network: CaptionNetwork, references: Mapping[str, Sequence[str]]
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self.recipe = plan.recipe
+        self.network = network
+        self.references = references
+        self.best = -1.0
+        self.samples: list[Sample] = []
+        self.updates = 0
+        self._said: dict[str, str] = {}
+        for parameter in network.encoder.parameters():
+            parameter.requires_grad_(False)
+        self.encoder_trained = self.choose_encoder_part()
+        # What is not trained is the same in both, so the mean holds no copy of it.
+        fixed = [p for p in network.parameters() if not p.requires_grad]
+        self.average = copy.deepcopy(network, {id(p): p for p in fixed}).requires_grad_(False).eval()
+
+    def choose_encoder_part(self) -> list[nn.Parameter]:
+        """The parameters of the encoder that learn in this stage, set to require gradients."""
+        return []
+
+    def train(self, mode: bool = True) -> CaptioningModule:
+        """BatchNorm keeps ImageNet's statistics: batches here are too small and too alike for new ones."""
+        super().train(mode)
+        self.average.eval()
+        for module in self.network.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        groups = [
+            {
+                "params": [p for p in self.network.decoder.parameters() if p.requires_grad],
+                "lr": self.plan.learning_rate,
+            }
+        ]
+        if self.encoder_trained:
+            groups.append({"params": self.encoder_trained, "lr": recipe.encoder_learning_rate})
+        fp16 = self.trainer.precision == "16-mixed"
+        optimizer = build_optimizer(
+            recipe.optimizer, groups, recipe.weight_decay, device=self.device, scaled=fp16
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        warm = max(1, int(recipe.warmup * steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_at(recipe.rate_schedule, step, warm, steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the decoder trains on, of a batch."""
+        return batch.pictures.to(self.dtype)
+
+    def plain_features(self, batch: Batch) -> Tensor:
+        """What the running mean's decoder captions in validation."""
+        return batch.pictures.to(self.dtype)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss, figures, count = self.loss(self.features(batch), batch)
+        for name, value in figures.items():
+            self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        return loss
+
+    def loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
+        """What to minimise, what to log, and of how many (words, captions) that is the mean."""
+        return self._teacher_forcing(self.network, features, batch, self.mean)
+
+    @property
+    def mean(self) -> Mean:
+        """The mean over all processes."""
+        return mean_here
+
+    def _teacher_forcing(
+        self, network: CaptionNetwork, features: Tensor, batch: Batch, mean: Mean
+    ) -> tuple[Tensor, dict[str, Tensor], int]:
+        forced = network.decoder(features, batch.captions, batch.lengths)
+        loss, figures = caption_loss(
+            forced,
+            batch.lengths,
+            label_smoothing=self.recipe.label_smoothing,
+            attention_regularisation=self.recipe.attention_regularisation,
+            mean=mean,
+        )
+        return loss, figures, len(forced.targets)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.updates += 1
+        decay = min(self.recipe.average_decay, (1 + self.updates) / (10 + self.updates))
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        moving = [(mean, now) for mean, now in pairs if now.requires_grad]
+        with torch.no_grad():
+            torch._foreach_lerp_([mean for mean, _ in moving], [now for _, now in moving], 1 - decay)
+
+    def on_validation_epoch_start(self) -> None:
+        self._said, self.samples = {}, []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Caption with the averaged weights, as the finished model will; teacher-forced loss beside it."""
+        features = self.plain_features(batch)
+        _, figures, words = self._teacher_forcing(self.average, features, batch, mean_here)
+        for name, value in figures.items():
+            self.log(f"val_{name}", value, batch_size=words, sync_dist=True)
+        found = beam_search(self.average.decoder, features, self.search)
+        self._keep(found, batch.index.tolist(), features.shape[1], features.shape[2])
+
+    @property
+    def search(self) -> Search:
+        """How validation decodes."""
+        words = self.plan.vocabulary
+        return Search(
+            start=words.start,
+            end=words.end,
+            forbidden=(words.pad, words.start, words.unknown),
+            beam_size=self.recipe.validation_beam,
+            max_length=self.recipe.max_length,
+            length_penalty=self.recipe.length_penalty,
+        )
+
+    def _keep(self, found: Hypotheses, indices: list[int], rows: int, columns: int) -> None:
+        said = zip(indices, found.words.tolist(), found.lengths.tolist(), strict=True)
+        for place, (index, words, length) in enumerate(said):
+            text = self.plan.vocabulary.decode(words[:length])
+            self._said[str(index)] = " ".join(text)
+            if len(self.samples) < self.recipe.sample_captions:
+                maps = found.attention[place, :length].reshape(length, rows, columns)
+                self.samples.append(Sample(index, tuple(text), maps.float().cpu().numpy()))
+
+    def on_validation_epoch_end(self) -> None:
+        value = cider(self._said, self.references)
+        self.log("val_cider", value)
+        if value >= self.best:  # of two alike the later one: it has seen more
+            self.best = value
+            self.save(self.plan.best, value)
+
+    def save(self, directory: Path, val_cider: float) -> None:
+        """Write the running mean as a checkpoint."""
+        trained = {
+            **self.plan.trained,
+            f"{self.plan.stage}_epoch": self.current_epoch + 1,
+            "val_cider": val_cider,
+        }
+        config = replace(self.plan.config, training=trained)
+        save_network(directory, config, self.plan.vocabulary, self.average)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["best"] = self.best
+        checkpoint["updates"] = self.updates
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.best = checkpoint["best"]
+        self.updates = checkpoint["updates"]
+
+
+class Finetuning(CaptioningModule):
+    """Teacher forcing on pictures, cropped and mirrored at random; the encoder learns as well."""
+
+    def choose_encoder_part(self) -> list[nn.Parameter]:
+        return list(self.network.encoder.requires_grad_(True).parameters())
+
+    def features(self, batch: Batch) -> Tensor:
+        features: Tensor = self.network.encoder(augment(batch.pictures))
+        return features
+
+    def plain_features(self, batch: Batch) -> Tensor:
+        features: Tensor = self.average.encoder(batch.pictures)
+        return features
+
+
+class SelfCritical(CaptioningModule):
+    """Captions drawn from the decoder learn from what they earn (model/self_critical.py)."""
+
+    def __init__(
+        self,
+        plan: StagePlan,
+        network: CaptionNetwork,
+        references: Mapping[str, Sequence[str]],
+        reward: CiderD,
+    ) -> None:
+        super().__init__(plan, network, references)
+        self.reward = reward
+        for module in network.decoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = plan.recipe.self_critical_dropout
+            elif isinstance(module, nn.LSTM):
+                module.dropout = plan.recipe.self_critical_dropout
+
+    def loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
+        words = self.plan.vocabulary
+        forbidden = (words.pad, words.start, words.unknown)
+        decoder = self.network.decoder
+        training = decoder.training
+        decoder.eval()
+        drawn, lengths = draw_captions(
+            decoder,
+            features,
+            count=self.recipe.self_critical_samples,
+            start=words.start,
+            end=words.end,
+            forbidden=forbidden,
+            # Longer than the longest of the batch's own captions earns nothing, and takes all the time.
+            longest=min(self.recipe.max_length, batch.captions.shape[2]),
+        )
+        decoder.train(training)
+        rewards = score_drawn(self.reward, batch.index, drawn, lengths)
+        forced = decoder(features, drawn, lengths)
+        loss = self.mean(policy_loss(forced, rewards, forbidden), len(forced.targets))
+        return loss, {"reward": rewards.mean()}, rewards.numel()

@@ -1,0 +1,91 @@
+"""What training sees: batches of pictures, or of features that the encoder gave of them once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.progress import log_progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from model.captioner import CaptionNetwork
+    from model.recipe import Recipe
+    from model.training import Data
+    from pipeline.datasets import CaptionedPictures
+
+
+def store_views(data: Path, folder: Path, network: CaptionNetwork, recipe: Recipe) -> None:
+    """Features of the train and val pictures, in `folder`; those that this encoder gave already are kept."""
+    import torch
+
+    from model.training import encode_views
+    from pipeline.datasets import CaptionedPictures, store_features
+
+    encoder = _digest(network.encoder)
+    for split in ("train", "val"):
+        views = recipe.feature_views if split == "train" else 1
+        pictures = CaptionedPictures(data, split)
+
+        def encode(pixels: NDArray[np.uint8], first: int, views: int = views) -> NDArray[np.float16]:
+            generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + first)
+            features = encode_views(network, torch.from_numpy(pixels), views, recipe, generator)
+            array: NDArray[np.float16] = features.numpy()
+            return array
+
+        store_features(
+            encode,
+            pictures,
+            folder / f"features-{split}.hdf5",
+            made_by=f"encoder {encoder}, {views} views, seed {recipe.seed}, {_name(pictures)}",
+            progress=log_progress(f"{split} pictures encoded"),
+        )
+
+
+def _name(pictures: CaptionedPictures) -> str:
+    """What tells one split's pictures from another's."""
+    return f"{len(pictures)} pictures of {pictures.manifest.get('fingerprint') or pictures.manifest['base']}"
+
+
+def _digest(module: nn.Module) -> str:
+    """What tells one set of weights from another."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_data(data: Path, recipe: Recipe, features: Path | None) -> Data:
+    """Batches of pictures, or of stored features where `features` names their folder."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from model.stages import Batch
+    from model.training import Data
+    from pipeline.datasets import CaptionedPictures
+    from pipeline.epoch_batches import EpochBatches
+
+    def collate(arrays: Any) -> Batch:
+        return Batch(**{name: torch.from_numpy(values) for name, values in arrays.items()})
+
+    def load(split: str) -> tuple[Any, CaptionedPictures]:
+        stored = features / f"features-{split}.hdf5" if features else None
+        pictures = CaptionedPictures(data, split, features=stored)
+        batches = EpochBatches(len(pictures), recipe.batch_size, seed=recipe.seed, shuffle=split == "train")
+        loader: Any = DataLoader(
+            pictures,  # type: ignore[arg-type]
+            batch_sampler=batches,
+            num_workers=recipe.workers,
+            persistent_workers=recipe.workers > 0,
+            collate_fn=collate,
+        )
+        return loader, pictures
+
+    train, train_pictures = load("train")
+    validation, pictures = load("val")
+    return Data(train, validation, train_pictures.references, pictures.references)

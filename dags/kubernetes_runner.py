@@ -12,7 +12,17 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 from kubernetes.client import models as k8s
 
-from runners import SECRET, WRONG_USAGE, Gpus, bytes_in, failure, handed_on, setting, settings_in
+from runners import (
+    SECRET,
+    WRONG_USAGE,
+    Gpus,
+    bytes_in,
+    failure,
+    handed_on,
+    setting,
+    settings_in,
+    whole_number,
+)
 
 RESULT_FILE = "/airflow/xcom/return.json"
 """Where KubernetesPodOperator's second container finds what becomes the task's XCom."""
@@ -196,11 +206,3 @@ def pairs(name: str) -> dict[str, str]:
 def references(name: str) -> list[k8s.V1LocalObjectReference]:
     """A setting that is a list of names."""
     return [k8s.V1LocalObjectReference(name=text) for text in settings_in(name)]
-
-
-def whole_number(name: str, default: int) -> int:
-    """A setting that is a whole number above 0."""
-    text = setting(name) or str(default)
-    if not text.isdecimal() or int(text) == 0:
-        raise ValueError(f"GPUCAPT_{name} is {text!r}; it must be a whole number above 0")
-    return int(text)

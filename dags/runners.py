@@ -67,7 +67,10 @@ class Runner:
     def _options(self, gpu: bool | Literal["all"], options: Mapping[str, Any]) -> dict[str, Any]:
         gpus: Gpus = "all" if gpu == "all" else "one" if gpu else "none"
         told = {"gpus": gpus} if self.takes_gpus else {}
-        return {**self.options, **told, **(self.gpu_options if gpu else {}), **options}
+        limits = dict(self.gpu_options) if gpu else {}
+        if gpus == "all" and "pool" in limits:
+            limits["pool_slots"] = whole_number("TRAINING_GPUS", 1)
+        return {**self.options, **told, **limits, **options}
 
 
 def runner() -> Runner:
@@ -127,9 +130,18 @@ def bytes_in(name: str, default: str) -> int:
     return int(match[1]) << 10 * "_kmgt".index(match[2] or "_")
 
 
+def whole_number(name: str, default: int) -> int:
+    """A setting that is a whole number above 0."""
+    text = setting(name) or str(default)
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(f"GPUCAPT_{name} is {text!r}; it must be a whole number above 0")
+    return int(text)
+
+
 SCHEDULERS_OWN = re.compile(
     r"GPUCAPT_(RUNNER|COMMAND|IMAGE|GPUS|GPU_POOL|TRAINING_GPUS|SHM_SIZE|SCHEDULE|QUEUE_URL|AWS_CONN_ID"
-    r"|RETRIES|RETRY_DELAY|INCOMING|DESTINATION|RESULT_FILE|DOCKER_.*|KUBERNETES_.*)"
+    r"|RETRIES|RETRY_DELAY|INCOMING|DESTINATION|DATASET|IMAGES|DATA|TRAININGS|DATASET_QUEUE_URL"
+    r"|PREPROCESS_SCHEDULE|RETRAIN_SCHEDULE|RESULT_FILE|DOCKER_.*|KUBERNETES_.*)"
 )
 """Settings that say how tasks are run; gpucapt itself has no use for them."""
 

@@ -34,10 +34,24 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(dag: Any, conf: dict[str, Any]) -> dict[str, Any]:
-    """Run a DAG with ``dag.test()``; its state and those of its tasks."""
+    """Run a DAG with ``dag.test()``; its state, those of its tasks, and what they returned."""
     found = dag.test(run_conf=conf)
-    tasks = [[ti.task_id, ti.map_index, str(ti.state)] for ti in found.get_task_instances()]
-    return {"state": str(found.state), "tasks": tasks}
+    instances = found.get_task_instances()
+    tasks = [[ti.task_id, ti.map_index, str(ti.state)] for ti in instances]
+    returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in instances if ti.map_index < 0}
+    return {"state": str(found.state), "tasks": tasks, "returned": returned, "events": events(found)}
+
+
+def events(run: Any) -> dict[str, Any]:
+    """What a run told of assets: the extra of each one's event."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    wanted = (AssetEvent.source_dag_id == run.dag_id) & (AssetEvent.source_run_id == run.run_id)
+    told = select(AssetModel.name, AssetEvent.extra).join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+    with create_session() as session:
+        return {row.name: row.extra for row in session.execute(told.where(wanted))}
 
 
 def described(bag: Any) -> dict[str, Any]:

@@ -24,6 +24,9 @@ class DagRun:
     state: str
     tasks: dict[str, str]
     log: str
+    returned: dict[str, Any]
+    events: dict[str, Any]
+    """The extra of each asset's event."""
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Airflow:
         found, log = self._ask(asked)
         assert "state" in found, f"{found}\n{log}"
         tasks = {f"{task}[{index}]" if index >= 0 else task: state for task, index, state in found["tasks"]}
-        return DagRun(found["state"], tasks, log)
+        return DagRun(found["state"], tasks, log, found["returned"], found["events"])
 
     def parse(self, **env: str) -> dict[str, Any]:
         """Parse the DAG folder: ``errors``, loaded ``modules``, ``dags`` as the scheduler gets them."""

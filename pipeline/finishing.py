@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from model.errors import GpucaptError
 from pipeline.claims import Claims
 from pipeline.errors import BadInput
-from pipeline.ingest_runs import Plan, RunFolder
+from pipeline.ingest_runs import ModelUsed, Plan, RunFolder
 from pipeline.interruption import Interrupted, stopped_by_signals
 from pipeline.joining import Joiner, PieceOutcomes
 from pipeline.manifest import now
-from pipeline.outcomes import Input, Outcome, Outcomes, Run, Status, write_run_csv, write_summary
+from pipeline.outcomes import Input, Outcomes, Run, write_run_csv, write_summary
 from pipeline.storage import Storage, open_storage
 from pipeline.tuning import tuning
 
@@ -45,12 +45,13 @@ def finish(url: str) -> str:
         return f"finished before; see {folder.destination.url}/{summary}"
     if plan is None:
         raise GpucaptError(f"{url} never was planned; give the run that `gpucapt ingest plan` printed")
+    model = folder.read_model()
     with Outcomes() as outcomes, PieceOutcomes() as pieces:
         _read_outcomes(folder, plan, outcomes, pieces)
-        _join(folder, plan, outcomes, pieces)
-        run = _run(folder, plan)
+        _join(folder, plan, model, outcomes, pieces)
+        run = _run(folder, plan, model)
         write_run_csv(run, outcomes, folder.destination)
-        _move_inputs(folder, plan, outcomes)
+        _move_inputs(folder, plan, _moves(folder, outcomes, pieces))
         write_summary(run, outcomes, folder.destination)
         totals = outcomes.totals
     return (
@@ -74,14 +75,13 @@ def _read_outcomes(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: Pi
         )
 
 
-def _join(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: PieceOutcomes) -> None:
+def _join(folder: RunFolder, plan: Plan, model: ModelUsed, outcomes: Outcomes, pieces: PieceOutcomes) -> None:
     signals: list[int] = []
 
     def go_on() -> None:
         if signals:
             raise Interrupted(signals[0])
 
-    model = folder.read_model()
     with (
         stopped_by_signals(signals.append),
         Claims(folder.destination, lease_s=tuning().lease) as claims,
@@ -95,8 +95,7 @@ def _join(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: PieceOutcom
             outcomes.add(outcome, pieces.inputs(source.key))
 
 
-def _run(folder: RunFolder, plan: Plan) -> Run:
-    name, version, _ = folder.read_model()
+def _run(folder: RunFolder, plan: Plan, model: ModelUsed) -> Run:
     started = datetime.fromtimestamp(plan.planned_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Run(
         folder.id,
@@ -104,17 +103,16 @@ def _run(folder: RunFolder, plan: Plan) -> Run:
         folder.destination.url,
         started,
         now(),
-        name,
-        version,
+        model.name,
+        model.version,
         plan.settings.of_result("video"),
     )
 
 
-def _move_inputs(folder: RunFolder, plan: Plan, outcomes: Outcomes) -> None:
+def _move_inputs(folder: RunFolder, plan: Plan, moves: Iterable[Input]) -> None:
     mover = _Mover(
         folder.id, open_storage(plan.incoming), open_storage(plan.archive), open_storage(plan.failed)
     )
-    moves = _moves(folder, outcomes)
     if not any(storage.is_remote for storage in (mover.incoming, mover.archive, mover.failed)):
         for one in moves:
             mover.move(one)
@@ -133,26 +131,17 @@ def _move_inputs(folder: RunFolder, plan: Plan, outcomes: Outcomes) -> None:
             raise
 
 
-def _moves(folder: RunFolder, outcomes: Outcomes) -> Iterator[Input]:
-    """The files to be moved away; with an error those that could not be used."""
-    last = None
+def _moves(folder: RunFolder, outcomes: Outcomes, pieces: PieceOutcomes) -> Iterator[Input]:
+    """The files to be moved away, each once; with an error those that could not be used."""
     for key in folder.outcome_keys():
         for outcome, inputs in folder.read_outcomes(key):
-            status, reason = _whole(outcome, outcomes)
-            if status == "left":
-                continue
-            for one in inputs:
-                if one.key != last:  # a film comes once for each of its pieces
-                    yield Input(one.key, one.etag, one.name, one.error or reason, one.size, one.modified)
-                last = one.key
-
-
-def _whole(outcome: Outcome, outcomes: Outcomes) -> tuple[Status, str | None]:
-    """What became of the source that an outcome is of, and why no file of it can be used, if none can."""
-    if outcome.piece is None:
-        return outcome.status, None
-    status = outcomes.status_of(outcome.key) or "left"
-    return status, outcomes.reason_of(outcome.key) if status == "set aside" else None
+            if outcome.piece is None and outcome.status != "left":
+                yield from inputs
+    for source in pieces.sources():
+        status = outcomes.status_of(source.key)
+        if status != "left":
+            reason = outcomes.reason_of(source.key) if status == "set aside" else None
+            yield from (replace(one, error=one.error or reason) for one in pieces.inputs(source.key))
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,6 +276,7 @@ class Job:
         self._in_flight.end(work)
 
     def _set_aside(self, work: Work, reason: str) -> None:
+        work.claim.check()  # else it is another worker's to tell
         rows = work.parts.rows() if work.info.kind == "stills" else ()
         inputs = inputs_of(work.source, work.snapshot, rows, otherwise=reason)
         piece = work.source.piece

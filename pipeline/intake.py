@@ -180,23 +180,25 @@ class Intake:
         """Claim and read a source; what became of that is what ``_claim`` says."""
         film = source.entry if source.kind == "video" else None
         found: Work | bool | None = None
-        with self._turns.room(snapshot.size):
-            if film is not None:
-                self._fetcher.soon(film)
-            # The last source is claimed only when it can be read, so that an idle worker may have it instead.
-            if self._turns.are_taken_ahead and number is not None and number < self._listed:
-                found = self._claim(source, fingerprint, snapshot)
+        try:
+            with self._turns.room(snapshot.size):
+                if film is not None:
+                    self._fetcher.soon(film)
+                # The last source is claimed only when it can be read: so an idle worker may have it instead.
+                if self._turns.are_taken_ahead and number is not None and number < self._listed:
+                    found = self._claim(source, fingerprint, snapshot)
+                if not isinstance(found, bool):
+                    self._turns.begin(source.kind)
             if not isinstance(found, bool):
-                self._turns.begin(source.kind)
-        if not isinstance(found, bool):
-            try:
-                found = found or self._claim(source, fingerprint, snapshot)
-                if isinstance(found, Work):
-                    self._read(found)
-            finally:
-                self._turns.end(source.kind)
-        if film is not None and not isinstance(found, Work):
-            self._fetcher.not_after_all(film)
+                try:
+                    found = found or self._claim(source, fingerprint, snapshot)
+                    if isinstance(found, Work):
+                        self._read(found)
+                finally:
+                    self._turns.end(source.kind)
+        finally:
+            if film is not None and not isinstance(found, Work):
+                self._fetcher.not_after_all(film)
         return found
 
     def _claim(self, source: Source, fingerprint: str, snapshot: Snapshot) -> Work | bool:
@@ -206,6 +208,9 @@ class Intake:
             return False
         try:
             return self._begin(source, fingerprint, claim, snapshot) or True
+        except ClaimLost:  # the storage did not answer for so long
+            claim.abandon()
+            return False
         except BadInput:
             claim.release()
             raise

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.claims import ClaimLost
 from pipeline.ingest import Planning, finish, run_shard
-from pipeline.pieces import cut_film, cut_folder
+from pipeline.parts import Parts
+from pipeline.pieces import Mark, cut_film, cut_folder
 from pipeline.selection import Selection
 from pipeline.settings import CaptionSettings
 from pipeline.sources import Source
@@ -22,6 +24,7 @@ from pipeline.storage import Entry
 from tests.media import ffmpeg, write_video
 from tests.pipeline.jobs import (
     RESOURCES,
+    Rounds,
     caption,
     leftovers,
     manifest,
@@ -35,7 +38,7 @@ SIZE = 16_000
 """Bytes a piece."""
 
 
-class Work:
+class Work(Rounds):
     """A drop folder whose sources are cut into small pieces."""
 
     def __init__(self, root: Path, model: Path) -> None:
@@ -52,14 +55,12 @@ class Work:
     def shard(self, url: str) -> None:
         run_shard(url, RESOURCES, "none")
 
-    def round(self, **options: Any) -> dict[str, Any]:
-        plan = self.plan(**options)
+    def shards(self, plan: dict[str, Any]) -> None:
+        """In any order, as workers take them."""
         urls = list(plan["shards"])
         random.Random(0).shuffle(urls)
         for url in urls:
             self.shard(url)
-        finish(plan["run"])
-        return plan
 
 
 @pytest.fixture
@@ -208,6 +209,42 @@ def test_finish_again_after_it_was_killed_in_the_middle(
     assert times(work.out / "film.mp4") == before
     assert len(rows(work.out, "cam")) == 12
     assert not [path for path in work.incoming.rglob("*") if path.is_file()]
+
+
+def test_a_film_is_moved_once_in_whatever_order_its_pieces_are_told(
+    work: Work, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy2(film, work.incoming / name)
+    plan = work.plan()
+    work.shards(plan)
+    first, *_, last = sorted(Path(plan["run"], "outcomes").glob("0*.jsonl"))
+    first_told, last_told = first.read_bytes(), last.read_bytes()
+    first.write_bytes(last_told)
+    last.write_bytes(first_told)
+    moved: list[str] = []
+    monkeypatch.setattr("pipeline.finishing._Mover.move", lambda mover, one: moved.append(one.key))
+    finish(plan["run"])
+    assert sorted(moved) == ["a.mp4", "b.mp4"]
+
+
+def test_a_piece_whose_claim_runs_out_as_it_begins_is_begun_again(
+    work: Work, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = iter([True])
+    write = Mark.write
+
+    def too_late_once(mark: Mark, parts: Parts) -> None:
+        if next(lost, False):
+            raise ClaimLost
+        write(mark, parts)
+
+    monkeypatch.setattr(Mark, "write", too_late_once)
+    shutil.copy2(film, work.incoming)
+    work.round()
+    assert next(lost, None) is None
+    assert (work.out / "film.mp4" / "manifest.json").exists()
+    assert leftovers(work.out) == [] and list(work.incoming.iterdir()) == []
 
 
 def test_a_film_replaced_while_its_pieces_are_captioned_stays(work: Work, film: Path) -> None:

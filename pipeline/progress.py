@@ -91,6 +91,18 @@ def shown(progress: Progress, how: str = "auto") -> Iterator[None]:
         teller.join()
 
 
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say meanwhile what takes so long, where a person looks on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{what} …"):
+        yield
+
+
 def _write_lines(progress: Progress, over: threading.Event) -> None:
     told = ""
     while not over.wait(LOG_EVERY_S):

@@ -15,6 +15,7 @@ from pipeline.confidence import LOW_CONFIDENCE, confidence
 from pipeline.errors import BadInput, one_line
 from pipeline.loading import LazyModel
 from pipeline.models import resolve_model
+from pipeline.progress import waiting
 from pipeline.settings import CaptionSettings, Resources
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Prompt:
             self._model.load()
 
     def _caption(self, picture: NDArray[np.uint8]) -> Caption:
-        captioner = self._model.load()
+        with waiting("loading the model"):
+            captioner = self._model.load()
         settings = self._settings
         (caption,) = captioner.caption(
             [captioner.prepare(picture)], beam_size=settings.beam_size, max_length=settings.max_length

@@ -7,6 +7,8 @@ middle of one all share the same patience.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import random
 import threading
@@ -35,8 +37,14 @@ T = TypeVar("T")
 
 _LONGEST_PAUSE_S = 20.0
 _TRIES_IF_WRONG = 3
+_UNSEEN_S = 1.0
+"""What passes sooner is not worth a word."""
+_TOLD_AGAIN_AFTER_S = 60.0
 _STEP_S = 0.5
 """How long a pause lasts before it asks whether to go on."""
+
+
+_log = logging.getLogger("gpucapt")
 
 
 @dataclass(slots=True)
@@ -50,6 +58,7 @@ class Connection:
     """How far the store's clock is ahead of this machine's."""
     quotes_conditions: bool = False
     """Whether the ETag of a condition is sent in quotes."""
+    _told_at: float = -math.inf
 
     @property
     def endpoint(self) -> str:
@@ -64,6 +73,7 @@ class Connection:
         Raises StorageUnavailable when that goes on until the deadline; other errors as they come. ``go_on``
         is called before each try and during pauses, and raises to give up.
         """
+        began = time.monotonic()
         failing_since: float | None = None
         wrong = 0
         pause = 0.1
@@ -83,6 +93,9 @@ class Connection:
                 wrong += isinstance(error, WrongContent)
                 if now + pause - failing_since > limit or wrong == _TRIES_IF_WRONG:
                     raise self.given_up(error, what) from error
+                # A first try may wait long for an answer; later ones may have moved much before they failed.
+                if now - (failing_since if self.has_answered else began) >= _UNSEEN_S:
+                    self._tell_of_waiting(error, limit)
                 _sleep(pause * random.uniform(0.5, 1.0), go_on)
             else:
                 self.has_answered = True
@@ -106,6 +119,13 @@ class Connection:
             f"{what}: the storage does not work ({reason_of(error)}), tried again for"
             f" {self.tuning.s3_deadline:.0f} s; try later"
         )
+
+    def _tell_of_waiting(self, error: Exception, limit_s: float) -> None:
+        """Say why nothing seems to happen; once, though many threads wait."""
+        now = time.monotonic()
+        if now - self._told_at >= _TOLD_AGAIN_AFTER_S:
+            self._told_at = now
+            _log.warning("%s: %s; tried again for %.0f s", self.endpoint, reason_of(error), limit_s)
 
     def now(self) -> float:
         """The time by the store's clock, in seconds since the epoch, to about a second."""

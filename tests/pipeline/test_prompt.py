@@ -84,7 +84,8 @@ def test_it_captions_picture_after_picture_until_an_empty_line(
     with terminal(**settings) as person:
         person.sees(QUESTION)
         person.types(f"{tmp_path}/in/000.png\n")
-        assert f"  {expected['000.png']}  (confidence 0." in person.sees(QUESTION)
+        shown = person.sees(QUESTION)
+        assert "loading the model …" in shown and f"  {expected['000.png']}  (confidence 0." in shown
         person.types(f"'{tmp_path}/in/002.png' \n")
         assert expected["002.png"] in person.sees(QUESTION)
         person.types("\n")

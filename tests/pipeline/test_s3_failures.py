@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -112,6 +113,28 @@ def test_everything_else_is_patient_too(storage: Storage, network: Network, kind
     network.fail(kind, method="DELETE")
     storage.delete("b/x")
     assert network.is_spent
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_what_does_not_pass_at_once_is_told_once(
+    storage: Storage,
+    network: Network,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    answered: bool,
+) -> None:
+    monkeypatch.setenv("GPUCAPT_S3_FIRST_DEADLINE", "3")
+    monkeypatch.setenv("GPUCAPT_S3_DEADLINE", "3")
+    storage = open_storage(storage.url)
+    if answered:
+        storage.exists()
+    network.fail("lose the answer", times=float("inf"))
+    monkeypatch.setattr(logging.getLogger("gpucapt"), "propagate", True)  # a command may have ended that
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            storage.stat("a")
+    told = [record.getMessage() for record in caplog.records if "tried again for 3 s" in record.getMessage()]
+    assert len(told) == 1 and told[0].startswith(f"{network.endpoint}: ")
 
 
 def test_patience_ends_and_then_the_run_ends_not_the_input(

@@ -26,6 +26,7 @@ from model.errors import GpucaptError
 from pipeline.outcomes import Input, Outcome, Status
 from pipeline.scratch import ScratchFolder
 from pipeline.settings import CaptionSettings
+from pipeline.settling import IN_THE_FUTURE_S
 from pipeline.sources import Kind, Piece, Source
 from pipeline.storage import Entry, Storage, open_storage
 
@@ -211,8 +212,9 @@ class Plan:
 
         A time that lies well in the future says nothing about when the file was written.
         """
-        is_old = entry.modified <= self.planned_at - self.settle_s or entry.modified > time.time() + 60
-        return is_old and entry.key not in self.growing
+        is_old = entry.modified <= self.planned_at - self.settle_s
+        says_nothing = entry.modified > time.time() + IN_THE_FUTURE_S
+        return (is_old or says_nothing) and entry.key not in self.growing
 
 
 class Recorder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -13,27 +14,70 @@ def register(app: typer.Typer) -> None:
 
 
 def preprocess(
-    dataset: Annotated[str, typer.Argument(help="Captions: a JSON file as Karpathy's.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="Captions: Karpathy's JSON, COCO's captions_*.json (or their folder), or CSV with the"
+            " columns image,caption."
+        ),
+    ],
     images: Annotated[str, typer.Argument(help="The folder of the pictures.")],
     out: Annotated[str, typer.Argument(help="A folder for the HDF5 and JSON files.")],
     min_word_freq: Annotated[
-        int, typer.Option(envvar="GPUCAPT_MIN_WORD_FREQ", help="Rarer words are unknown.")
+        int,
+        typer.Option(envvar="GPUCAPT_MIN_WORD_FREQ", help="A word that is not more frequent is unknown."),
     ] = 5,
     max_length: Annotated[
         int, typer.Option(envvar="GPUCAPT_MAX_LENGTH", help="Words a caption, at most.")
     ] = 50,
-    captions_per_image: Annotated[int, typer.Option(envvar="GPUCAPT_CAPTIONS_PER_IMAGE")] = 5,
+    captions_per_image: Annotated[
+        int,
+        typer.Option(
+            envvar="GPUCAPT_CAPTIONS_PER_IMAGE", help="More are sampled from, fewer repeated to reach it."
+        ),
+    ] = 5,
     image_size: Annotated[
         int, typer.Option(envvar="GPUCAPT_IMAGE_SIZE", help="Side of the square, in pixels.")
     ] = 256,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GPUCAPT_VOCABULARY",
+            metavar="FILE",
+            help="A WORDMAP_….json, or a checkpoint's vocabulary.json, instead of the train split's words.",
+        ),
+    ] = None,
+    splits: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GPUCAPT_SPLITS",
+            metavar="TRAIN,VAL,TEST",
+            help="Make splits of these shares. [default: those of DATASET, else 0.8,0.1,0.1]",
+        ),
+    ] = None,
+    split_seed: Annotated[
+        int, typer.Option(envvar="GPUCAPT_SPLIT_SEED", help="Another number, other splits.")
+    ] = 123,
+    dataset_name: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GPUCAPT_DATASET_NAME",
+            metavar="NAME",
+            help="Part of the files' names. [default: DATASET's]",
+        ),
+    ] = None,
     max_bad: Annotated[
         int, typer.Option(envvar="GPUCAPT_MAX_BAD", help="Pictures left out, at most, before it is an error.")
     ] = 100,
     workers: Annotated[
-        int | None, typer.Option(envvar="GPUCAPT_WORKERS", help="[default: the cores]")
+        int | None, typer.Option(envvar="GPUCAPT_WORKERS", help="Processes. [default: the cores]")
     ] = None,
 ) -> None:
-    """Make a dataset of pictures and captions ready for training."""
+    """Make a dataset of pictures and captions ready for training.
+
+    Does nothing where OUT holds the same already; goes on where a run was killed. dataset.html in OUT shows
+    what it consists of.
+    """
     from pipeline.dataset_commands import run_preprocess
     from pipeline.interruption import raised_on_sigterm
 
@@ -42,9 +86,13 @@ def preprocess(
         "max_length": max_length,
         "captions_per_image": captions_per_image,
         "image_size": image_size,
+        "seed": split_seed,
         "max_bad": max_bad,
     }
     if workers is not None:
         settings["workers"] = workers
     with raised_on_sigterm():
-        run_preprocess(dataset, images, out, **settings)
+        result = run_preprocess(
+            dataset, images, out, vocabulary=vocabulary, splits=splits, name=dataset_name, **settings
+        )
+    typer.echo(json.dumps(result))

@@ -1,40 +1,37 @@
-"""Captioned pictures to HDF5 and JSON, as `pipeline/datasets.py` describes and reads them."""
+"""Captioned pictures to HDF5 and JSON, as `pipeline/datasets.py` describes and reads them.
+
+All is made in a folder of its own, `.preprocess` in the dataset's, which a killed run is resumed from:
+
+    plan.json       of which inputs this is the work
+    <SPLIT>.hdf5    the pictures (`picture_store.py`); <SPLIT>.rows: which are there (`picture_rows.py`)
+    files/          the rest of what is about to be published
+
+It is checked, then moved to its place, dataset.json last. What was published before stays until then.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
-import os
 import random
-from collections import deque
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from model.errors import GpucaptError
-from model.preparation import Preparation
 from model.vocabulary import Vocabulary
-from pipeline.annotations import SPLITS, Example
+from pipeline.annotations import Example
+from pipeline.dataset_plan import Plan, Preprocessing, plan
 from pipeline.datasets import MANIFEST
-from pipeline.errors import BadInput
-from pipeline.images import decode_still
+from pipeline.split_pictures import Kept, Progress, lay_out, write_pictures
 
+__all__ = ["WORK", "Preprocessing", "Report", "preprocess", "write_dataset"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preprocessing:
-    """Settings of `gpucapt preprocess`; the defaults are the earlier captioners'."""
-
-    captions_per_image: int = 5
-    min_word_freq: int = 5
-    max_length: int = 50
-    image_size: int = 256
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    max_bad: int = 100
-    seed: int = 123
+WORK = ".preprocess"
 
 
 @dataclass(slots=True)
@@ -45,156 +42,228 @@ class Report:
     pictures: dict[str, int]
     words: int
     skipped: list[tuple[str, str]]
+    fingerprint: str
+    """Of what the training set is: captions, vocabulary, splits and pictures, on whatever machine."""
+    changed: bool
+    """Whether it is another one than what was published there before."""
 
 
 def preprocess(
     dataset: str,
     examples: Sequence[Example],
-    images: Path | Callable[[str], bytes],
+    images: str | Path,
     out: Path,
     settings: Preprocessing,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
+    *,
+    vocabulary: Vocabulary | None = None,
 ) -> Report:
-    """Write the dataset's files into `out`. `images` is the folder of the pictures, or reads them by name.
+    """Write the dataset's files into `out`, from pictures below `images` (a folder or s3:// URL).
 
     Broken or missing pictures are left out and listed; more than `max_bad` of them are an error, and so is a
-    train split without any picture.
+    train split without any picture. Nothing is done where `out` holds the same already.
     """
-    usable = [kept for kept in (_usable(example, settings.max_length) for example in examples) if kept]
-    base = f"{dataset}_{settings.captions_per_image}_cap_per_img_{settings.min_word_freq}_min_word_freq"
-    train = [example for example in usable if example.split == "train"]
-    if not train:
-        raise GpucaptError(f"Dataset {dataset!r} has no captioned picture in its train split.")
-    vocabulary = Vocabulary.build((c for e in train for c in e.captions), settings.min_word_freq)
+    planned = plan(dataset, examples, str(images), settings, vocabulary)
+    published = read_published(out)
+    if is_done(planned, published, lambda name: _size(out / name)):
+        return report_of(published)
+    return write_dataset(planned, out, out / WORK, published, progress)
+
+
+def read_published(out: Path) -> dict[str, Any]:
+    """dataset.json of what was published in a folder; empty where there is none that can be read."""
+    try:
+        return parse_published((out / MANIFEST).read_bytes())
+    except OSError:
+        return {}
+
+
+def parse_published(data: bytes) -> dict[str, Any]:
+    """A dataset.json; empty where it is none."""
+    try:
+        manifest = json.loads(data)
+    except ValueError:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def stale_files(published: dict[str, Any], out: Path) -> set[str]:
+    """Files of the dataset that was there before, which the one in `out` now does not have."""
+    return set(published.get("files", {})) - set(read_published(out)["files"])
+
+
+def is_done(planned: Plan, published: dict[str, Any], size_of: Callable[[str], int | None]) -> bool:
+    """Whether a published dataset is what is planned, and whole."""
+    if published.get("inputs") != planned.inputs:
+        return False
+    return all(size_of(name) == told["size"] for name, told in published["files"].items())
+
+
+def report_of(published: dict[str, Any]) -> Report:
+    """What a published dataset says of itself."""
+    skipped = [(name, reason) for name, reason in published["skipped"]]
+    told = {name: published[name] for name in ("base", "pictures", "words", "fingerprint")}
+    return Report(**told, skipped=skipped, changed=False)
+
+
+def write_dataset(
+    planned: Plan,
+    out: Path,
+    work: Path,
+    published: dict[str, Any],
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """Do what is planned in `work` and publish it in `out`, in place of what `published` says is there."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / MANIFEST).unlink(missing_ok=True)
-    report = Report(base, {}, len(vocabulary), [])
-    total, done = len(usable), 0
-    for split in SPLITS:
-        chosen = [example for example in usable if example.split == split]
-        if not chosen:
-            continue
-
-        def advance(n: int, before: int = done) -> None:
-            progress(before + n, total)
-
-        report.pictures[split] = _write_split(
-            out, split, base, chosen, images, vocabulary, settings, report, advance
-        )
-        done += len(chosen)
-        if split == "train" and not report.pictures[split]:
-            name, reason = report.skipped[-1]
-            raise GpucaptError(
-                f"No picture of the train split of {dataset!r} can be used, the last one {name!r}: {reason} "
-                "Is the folder of pictures the right one?"
-            )
-    _write_json(out / f"WORDMAP_{base}.json", vocabulary.index)
-    manifest = {"dataset": dataset, "settings": asdict(settings), **asdict(report)}
-    _write_json(out / MANIFEST, manifest)
+    with _alone_in(work):
+        _begin_or_go_on(planned, work)
+        kept, skipped = write_pictures(planned, work, progress, (work / "plan.json").unlink)
+        files = work / "files"
+        shutil.rmtree(files, ignore_errors=True)
+        files.mkdir()
+        words = planned.vocabulary or _vocabulary(planned, kept)
+        told = _write_captions(planned, kept, words, files)
+        told |= {_images(split, planned.base): _of_pictures(some) for split, some in kept.items()}
+        fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        changed = published.get("fingerprint") != fingerprint
+        counts = {split: len(some.rows) for split, some in kept.items()}
+        report = Report(planned.base, counts, len(words), skipped, fingerprint, changed)
+        _write_json(files / MANIFEST, _manifest(planned, report, told))
+        _publish(files, {_images(split, planned.base): some.path for split, some in kept.items()}, out, work)
+        for name in stale_files(published, out):
+            (out / name).unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
     return report
 
 
-def _usable(example: Example, max_length: int) -> Example | None:
-    captions = tuple(c for c in example.captions if 0 < len(c) <= max_length)
-    return Example(example.image, example.split, captions) if captions else None
-
-
-def _write_split(
-    out: Path,
-    split: str,
-    base: str,
-    examples: Sequence[Example],
-    images: Path | Callable[[str], bytes],
-    vocabulary: Vocabulary,
-    settings: Preprocessing,
-    report: Report,
-    advance: Callable[[int], None],
-) -> int:
-    import h5py
-
-    target = out / f"{split.upper()}_IMAGES_{base}.hdf5"
-    fresh = target.with_suffix(".part")
-    size, count = settings.image_size, settings.captions_per_image
-    kept: list[Example] = []
-    with h5py.File(fresh, "w") as file:
-        data = file.create_dataset(
-            "images",
-            (len(examples), 3, size, size),
-            "uint8",
-            chunks=(1, 3, size, size),
-            maxshape=(None, 3, size, size),
-        )
-        data.attrs["captions_per_image"] = file.attrs["captions_per_image"] = count
-        read = _prepared(examples, images, Preparation(size), settings.workers)
-        for number, (example, result) in enumerate(read, start=1):
-            if isinstance(result, str):
-                report.skipped.append((example.image, result))
-                _check_limit(report, settings.max_bad)
-            else:
-                data[len(kept)] = result
-                kept.append(example)
-            advance(number)
-        data.resize(len(kept), axis=0)
-    fresh.rename(target)
-    chooser = random.Random(f"{settings.seed}/{split}")
-    chosen = [caption for example in kept for caption in _choose(example.captions, count, chooser)]
-    encoded = [vocabulary.encode(caption) for caption in chosen]
-    width = settings.max_length + 2
-    padded = [row + [vocabulary.pad] * (width - len(row)) for row in encoded]
-    _write_json(out / f"{split.upper()}_CAPTIONS_{base}.json", padded)
-    _write_json(out / f"{split.upper()}_CAPLENS_{base}.json", [len(row) for row in encoded])
-    references = [{"image": e.image, "captions": [" ".join(c) for c in e.captions]} for e in kept]
-    _write_json(out / f"{split.upper()}_REFERENCES_{base}.json", references)
-    return len(kept)
-
-
-def _choose(captions: Sequence[tuple[str, ...]], count: int, chooser: random.Random) -> list[tuple[str, ...]]:
-    """`count` captions: a sample when there are more, repetitions when there are fewer."""
-    if len(captions) >= count:
-        return chooser.sample(list(captions), count) if len(captions) > count else list(captions)
-    return [*captions, *chooser.choices(list(captions), k=count - len(captions))]
-
-
-def _check_limit(report: Report, limit: int) -> None:
-    if len(report.skipped) > limit:
-        name, reason = report.skipped[-1]
-        raise GpucaptError(
-            f"More than {limit} pictures cannot be used, the last one {name!r}: {reason} "
-            "Is the folder of pictures the right one? --max-bad sets the limit."
-        )
-
-
-def _prepared(
-    examples: Sequence[Example],
-    images: Path | Callable[[str], bytes],
-    prepare: Preparation,
-    workers: int,
-) -> Iterator[tuple[Example, NDArray[np.uint8] | str]]:
-    """Each example with its prepared picture, or with the reason why there is none; in order."""
-
-    read = images if callable(images) else lambda name: (images / name).read_bytes()
-
-    def load(example: Example) -> NDArray[np.uint8] | str:
+@contextmanager
+def _alone_in(work: Path) -> Iterator[None]:
+    """One run at a time. The lock ends with the process that holds it, however that ends."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as file:
         try:
-            return prepare(decode_still(read(example.image), example.image))
-        except FileNotFoundError:
-            return "the file is missing."
-        except (BadInput, OSError) as error:
-            # Whoever tells the reason names the picture, too.
-            return str(error).removeprefix(f"{example.image}: ")
-
-    waiting: deque[tuple[Example, Future[NDArray[np.uint8] | str]]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for example in examples:
-            waiting.append((example, pool.submit(load, example)))
-            if len(waiting) > 4 * max(1, workers):  # no further ahead: memory stays bounded
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise GpucaptError(
+                f"{work.parent}: another gpucapt preprocess is writing there; wait for it, or name"
+                " another folder."
+            ) from error
+        yield
 
 
-def _write_json(path: Path, content: Any) -> None:
-    fresh = path.with_suffix(".part")
-    fresh.write_text(json.dumps(content), encoding="utf-8")
+def _begin_or_go_on(planned: Plan, work: Path) -> None:
+    """Keep what a run of the same inputs left; throw away what another one left."""
+    path = work / "plan.json"
+    inputs = json.dumps({"inputs": planned.inputs})
+    if path.is_file() and path.read_text(encoding="utf-8") == inputs:
+        return
+    path.unlink(missing_ok=True)
+    for left in work.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.name != "lock":
+            left.unlink()
+    lay_out(planned, work)
+    fresh = work / "plan.new"
+    fresh.write_text(inputs, encoding="utf-8")
     fresh.replace(path)
+
+
+def _vocabulary(planned: Plan, kept: dict[str, Kept]) -> Vocabulary:
+    captions = (caption for example in kept["train"].examples for caption in example.captions)
+    return Vocabulary.build(captions, planned.settings.min_word_freq)
+
+
+def _write_captions(
+    planned: Plan, kept: dict[str, Kept], vocabulary: Vocabulary, files: Path
+) -> dict[str, dict[str, Any]]:
+    """Write the JSON files; → by name their size and checksum."""
+    settings, base = planned.settings, planned.base
+    width = settings.max_length + 2
+    told: dict[str, dict[str, Any]] = {}
+
+    def write(name: str, content: Any) -> None:
+        told[f"{name}_{base}.json"] = _write_json(files / f"{name}_{base}.json", content)
+
+    for split, some in kept.items():
+        chosen = [
+            caption
+            for example in some.examples
+            for caption in _choose(example, settings.captions_per_image, settings.seed)
+        ]
+        encoded = [vocabulary.encode(caption) for caption in chosen]
+        padded = [row + [vocabulary.pad] * (width - len(row)) for row in encoded]
+        write(f"{split.upper()}_CAPTIONS", padded)
+        write(f"{split.upper()}_CAPLENS", [len(row) for row in encoded])
+        references = [
+            {"image": one.image, "captions": [" ".join(words) for words in one.captions]}
+            for one in some.examples
+        ]
+        write(f"{split.upper()}_REFERENCES", references)
+    write("WORDMAP", vocabulary.index)
+    return told
+
+
+def _choose(example: Example, count: int, seed: int) -> list[tuple[str, ...]]:
+    """`count` captions: a sample when there are more, repetitions when there are fewer.
+
+    The choice depends on the picture alone, not on what else is in the data set.
+    """
+    captions = list(example.captions)
+    if len(captions) == count:
+        return captions
+    chooser = random.Random(f"{seed}/{example.image}")
+    if len(captions) > count:
+        return chooser.sample(captions, count)
+    return [*captions, *chooser.choices(captions, k=count - len(captions))]
+
+
+def _images(split: str, base: str) -> str:
+    return f"{split.upper()}_IMAGES_{base}.hdf5"
+
+
+def _of_pictures(some: Kept) -> dict[str, Any]:
+    """Size and checksum of a file of pictures.
+
+    The checksum is of the pictures' CRC-32s, which are known by now: reading the file once more for its own
+    SHA-256 would cost a core a fifth of what decoding the pictures does.
+    """
+    crc32s = b"".join(row.crc32.to_bytes(4, "big") for row in some.rows)
+    return {"size": some.path.stat().st_size, "sha256_of_crc32s": hashlib.sha256(crc32s).hexdigest()}
+
+
+def _manifest(planned: Plan, report: Report, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "dataset": planned.dataset,
+        "settings": planned.settings.of_result(),
+        "vocabulary": "train" if planned.vocabulary is None else "given",
+        "base": report.base,
+        "pictures": report.pictures,
+        "words": report.words,
+        "skipped": report.skipped,
+        "captionless": planned.captionless,
+        "fingerprint": report.fingerprint,
+        "inputs": planned.inputs,
+        "files": files,
+    }
+
+
+def _write_json(path: Path, content: Any) -> dict[str, Any]:
+    """Write a file; → its size and checksum."""
+    data = json.dumps(content).encode("utf-8")
+    path.write_bytes(data)
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _publish(files: Path, pictures: dict[str, Path], out: Path, work: Path) -> None:
+    """Move all to its place; the manifest, which says that the rest is whole, goes first and comes last."""
+    (work / "plan.json").unlink(missing_ok=True)  # from here on there is nothing to go on with
+    (out / MANIFEST).unlink(missing_ok=True)
+    for name, path in pictures.items():
+        shutil.move(path, out / name)
+    for path in sorted(files.iterdir(), key=lambda path: path.name == MANIFEST):
+        shutil.move(path, out / path.name)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

@@ -117,6 +117,7 @@ def measure_hdf5(amounts: PictureAmounts, scratch: Path) -> list[Row]:
     cores = settings.workers
 
     def ours() -> None:
+        shutil.rmtree(scratch / "dataset", ignore_errors=True)  # what is there already is not made again
         preprocess("benchmark", examples, paths[0].parent, scratch / "dataset", settings)
 
     def one_core() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.annotations import Example, read_karpathy
+from pipeline.annotations import Example, read_annotations
 from pipeline.datasets import CaptionedPictures, read_wordmap, store_features
 from pipeline.preprocessing import Preprocessing, preprocess
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
@@ -25,8 +25,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def folder(source: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("data") / "mini"
-    name, examples = read_karpathy(source[0])
-    preprocess(name, examples, source[1], out, SETTINGS)
+    found = read_annotations([source[0]])
+    preprocess(found.dataset, found.examples, source[1], out, SETTINGS)
     return out
 
 
@@ -104,8 +104,8 @@ def test_broken_and_missing_pictures_are_left_out_and_listed(tmp_path: Path) -> 
     path, pictures = make_dataset(tmp_path)
     (pictures / "cat 1.jpg").write_bytes(b"not a picture")
     (pictures / "cat 2.jpg").unlink()
-    name, examples = read_karpathy(path)
-    report = preprocess(name, examples, pictures, tmp_path / "out", SETTINGS)
+    found = read_annotations([path])
+    report = preprocess(found.dataset, found.examples, pictures, tmp_path / "out", SETTINGS)
     assert [image for image, _ in report.skipped] == ["cat 1.jpg", "cat 2.jpg"]
     assert not any("cat" in reason for _, reason in report.skipped), "the name is told once"
     assert report.pictures["train"] == 16
@@ -119,22 +119,27 @@ def test_broken_and_missing_pictures_are_left_out_and_listed(tmp_path: Path) -> 
 def test_too_many_broken_pictures_are_an_error_and_publish_nothing(
     tmp_path: Path, source: tuple[Path, Path]
 ) -> None:
-    name, examples = read_karpathy(source[0])
+    found = read_annotations([source[0]])
     with pytest.raises(GpucaptError, match="More than 2 pictures cannot be used"):
-        preprocess(name, examples, tmp_path, tmp_path / "out", Preprocessing(image_size=32, max_bad=2))
+        preprocess(
+            found.dataset, found.examples, tmp_path, tmp_path / "out", Preprocessing(image_size=32, max_bad=2)
+        )
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
-def test_a_train_split_without_a_usable_picture_is_an_error_and_publishes_nothing(
+def test_a_train_split_without_a_usable_picture_is_an_error_and_leaves_what_was_published(
     tmp_path: Path, source: tuple[Path, Path]
 ) -> None:
     out = tmp_path / "out"
-    name, examples = read_karpathy(source[0])
-    preprocess(name, examples, source[1], out, SETTINGS)
-    lost = [Example("zero.jpg", one.split, one.captions) if one.split == "train" else one for one in examples]
+    found = read_annotations([source[0]])
+    preprocess(found.dataset, found.examples, source[1], out, SETTINGS)
+    lost = [
+        Example("zero.jpg", one.split, one.captions) if one.split == "train" else one
+        for one in found.examples
+    ]
     with pytest.raises(GpucaptError, match="No picture of the train split of 'mini' can be used"):
-        preprocess(name, lost, source[1], out, SETTINGS)
-    assert not (out / "dataset.json").exists(), "not even that of an earlier time"
+        preprocess(found.dataset, lost, source[1], out, SETTINGS)
+    assert len(CaptionedPictures(out, "train")) == 18
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,7 @@ def test_a_file_that_is_no_dataset_is_one_line(tmp_path: Path, content: str) -> 
     path = tmp_path / "captions.json"
     path.write_text(content)
     with pytest.raises(GpucaptError) as caught:
-        read_karpathy(path)
+        read_annotations([path])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 

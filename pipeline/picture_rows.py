@@ -1,0 +1,219 @@
+"""Pictures into the rows of HDF5 files, by all cores, with a journal that a killed run is resumed from."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from model.errors import GpucaptError
+from pipeline.errors import BadInput
+from pipeline.picture_folder import read_picture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+_BLOCK = 32
+"""Pictures that a process is given at a time: much less to say than to do."""
+_FEW = 256
+"""Up to so many pictures threads do it: processes would take longer to start than the work."""
+_AHEAD = 3
+"""Blocks that wait for each process, so that none waits for us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came of a picture: checksum and perceptual hash of what is stored, or why there is nothing."""
+
+    crc32: int = 0
+    dhash: int = 0
+    """64 bits that change little where the picture does; see `dhash`."""
+    reason: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How pictures become rows: from which folder, at which size, by how many threads of each process."""
+
+    images: str
+    size: int
+    threads: int = 1
+
+
+def write_rows(work: Work, target: Path, names: Sequence[str], offsets: Sequence[int]) -> list[Row]:
+    """Read, decode, resize and write pictures to their places in a file; runs in any process."""
+    with target.open("r+b") as file:
+        one = partial(_write_row, work, file.fileno())
+        if work.threads == 1:
+            return list(map(one, names, offsets))
+        with ThreadPoolExecutor(work.threads) as pool:
+            return list(pool.map(one, names, offsets))
+
+
+def _write_row(work: Work, file: int, name: str, offset: int) -> Row:
+    from model.preparation import Preparation
+    from pipeline.images import decode_still
+
+    try:
+        picture = Preparation(work.size)(decode_still(read_picture(work.images, name), name))
+    except FileNotFoundError:
+        return Row(reason="the file is missing.")
+    except (BadInput, OSError) as error:
+        # Whoever tells the reason names the picture, too.
+        return Row(reason=str(error).removeprefix(f"{name}: "))
+    data = picture.data.cast("B")
+    while data.nbytes:
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written
+    return Row(zlib.crc32(picture.data), dhash(picture))
+
+
+def dhash(picture: NDArray[np.uint8]) -> int:
+    """64 bits that stay the same, or nearly, when a picture is resized, compressed again or made brighter.
+
+    Each says whether one of 9 x 8 fields of the picture is darker than the next in its row (Krawetz, "Kind
+    of Like That", 2013). `picture` is (3, height, width); its green is taken for its brightness.
+    """
+    import cv2
+    import numpy as np
+
+    small = np.asarray(cv2.resize(picture[1], (9, 8), interpolation=cv2.INTER_AREA))
+    return int.from_bytes(np.packbits(small[:, :-1] < small[:, 1:]).tobytes())
+
+
+def check_rows(target: Path, offsets: Sequence[int], length: int, crc32s: Sequence[int]) -> list[int]:
+    """The positions (of those given) of the rows that do not hold what was written; runs in any process."""
+    wrong = []
+    with target.open("rb") as file:
+        for position, (offset, crc32) in enumerate(zip(offsets, crc32s, strict=True)):
+            if zlib.crc32(os.pread(file.fileno(), length, offset)) != crc32:
+                wrong.append(position)
+    return wrong
+
+
+class Journal:
+    """Which rows of a file are written: a line each, added after the row; a torn line counts as none."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.rows: list[Row | None] = [None] * count
+        self._read(path)
+        self._file = path.open("a", encoding="utf-8")
+        self._file.write("\n")  # after a line that a killed run left unfinished
+
+    def _read(self, path: Path) -> None:
+        if not path.is_file():
+            return
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                number, crc32, bits, reason = json.loads(line)
+                self.rows[int(number)] = Row(int(crc32), int(bits), str(reason))
+            except (ValueError, TypeError, IndexError):
+                continue
+
+    def add(self, numbers: Iterable[int], rows: Iterable[Row]) -> None:
+        """Note rows that are written."""
+        for number, row in zip(numbers, rows, strict=True):
+            self.rows[number] = row
+            self._file.write(json.dumps([number, row.crc32, row.dhash, row.reason]) + "\n")
+        self._file.flush()
+
+    def missing(self) -> list[int]:
+        """The rows that are not written yet, and those that could not be: what was wrong may be mended."""
+        return [number for number, row in enumerate(self.rows) if row is None or not row.is_good]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def blocks(numbers: Sequence[T]) -> Iterator[Sequence[T]]:
+    """What a process is given at a time."""
+    return (numbers[first : first + _BLOCK] for first in range(0, len(numbers), _BLOCK))
+
+
+@contextmanager
+def workers(count: int, pictures: int) -> Iterator[Executor]:
+    """Who does the work: `count` processes, or as many threads for a few pictures.
+
+    Processes, because what Python does between decoding and writing would otherwise be done by one core.
+    They end when this one does, even when it is killed.
+    """
+    if pictures <= _FEW or count == 1:
+        with ThreadPoolExecutor(count) as threads:
+            yield threads
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "pipeline.images", "model.preparation", "cv2", "PIL.Image"])
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise GpucaptError(
+            "a process that prepared pictures was killed, perhaps for want of memory; run the same command to"
+            " go on, with fewer --workers"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """In each process: leave Ctrl-C to the one that asked, and end when it is gone."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_all(
+    pool: Executor,
+    count: int,
+    jobs: Iterable[Callable[[], T]],
+    done: Callable[[T], None],
+) -> None:
+    """Run jobs, which are pickled, by `count` processes, and give `done` each result as it comes."""
+    waiting: set[Future[T]] = set()
+    for job in jobs:
+        if len(waiting) >= _AHEAD * count:
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                done(future.result())
+        waiting.add(pool.submit(job))
+    while waiting:
+        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in finished:
+            done(future.result())

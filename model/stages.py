@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from model.augmentation import augment
 from model.beam_search import Hypotheses, Search, beam_search
 from model.captioner import CaptionNetwork, CheckpointConfig, save_network
+from model.freezing import train_embeddings, train_part
 from model.loss import Mean, caption_loss, mean_here
 from model.metrics import cider
 from model.optimizers import build_optimizer, rate_at
@@ -108,6 +109,7 @@ class CaptioningModule(L.LightningModule):
         self._said: dict[str, str] = {}
         for parameter in network.encoder.parameters():
             parameter.requires_grad_(False)
+        train_embeddings(network.decoder, plan.recipe.embeddings_trained)
         self.encoder_trained = self.choose_encoder_part()
         # What is not trained is the same in both, so the mean holds no copy of it.
         fixed = [p for p in network.parameters() if not p.requires_grad]
@@ -256,7 +258,7 @@ class Finetuning(CaptioningModule):
     """Teacher forcing on pictures, cropped and mirrored at random; the encoder learns as well."""
 
     def choose_encoder_part(self) -> list[nn.Parameter]:
-        return list(self.network.encoder.requires_grad_(True).parameters())
+        return train_part(self.network.encoder, self.recipe.encoder_trained)
 
     def features(self, batch: Batch) -> Tensor:
         features: Tensor = self.network.encoder(augment(batch.pictures))

@@ -15,7 +15,6 @@ import json
 import logging
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from model.checkpoint import CONFIG, TENSORS, VOCABULARY, read_config
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.manifest import now
+from pipeline.scratch import ScratchFolder
 from pipeline.storage import Storage, open_storage, sha256
 from pipeline.tuning import tuning
 
@@ -237,9 +237,9 @@ class Registry:
 
     def _upload(self, checkpoint: Path, version: Version) -> None:
         # A copy of our own: on disk an upload may share its bytes with the file, which others may change.
-        with tempfile.TemporaryDirectory(prefix="gpucapt-", dir=tuning().spool) as scratch:
+        with ScratchFolder(tuning().spool, setting="GPUCAPT_SPOOL") as scratch:
             for name in CHECKPOINT_FILES:
-                copied = Path(shutil.copyfile(checkpoint / name, Path(scratch, name)))
+                copied = Path(shutil.copyfile(checkpoint / name, scratch / name))
                 if sha256(copied) != version.files[name]["sha256"]:
                     raise GpucaptError(f"{checkpoint / name} changed while it was registered; try again")
                 self.storage.upload(copied, f"{version.id}/{name}")

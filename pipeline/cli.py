@@ -19,6 +19,7 @@ from pipeline.evaluation_options import register as register_evaluation
 from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
 from pipeline.last_line import last_line_kept
+from pipeline.promotion_options import register as register_promotion
 from pipeline.prompt import ask
 from pipeline.story_commands import story
 from pipeline.training_options import register as register_training
@@ -41,6 +42,7 @@ app.add_typer(story)
 register_datasets(app)
 register_training(app)
 register_evaluation(app)
+register_promotion(app)
 app.command()(ask)
 
 

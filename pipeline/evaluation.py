@@ -86,6 +86,7 @@ def _evaluate(
         "dataset_fingerprint": manifest.get("fingerprint"),
         "split": how.split,
         "pictures": len(said),
+        "limit": how.limit,
         "beam_size": how.beam_size,
         "max_length": how.max_length,
         "precision": captioner.precision,

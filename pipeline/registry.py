@@ -259,6 +259,22 @@ class Registry:
         except BadInput:  # it is gone: whoever made it has finished
             return None
 
+    def keep_evaluation(self, version: Version, key: str, facts: Mapping[str, Any]) -> None:
+        """Keep what an evaluation of a version found, so that it need not be done again."""
+        self.storage.write(f"{version.id}/evaluations/{key}.json", _json(facts))
+
+    def evaluation(self, version: Version, key: str) -> dict[str, Any] | None:
+        """What ``keep_evaluation`` kept; None where there is nothing that can be read."""
+        name = f"{version.id}/evaluations/{key}.json"
+        if self.storage.stat(name) is None:
+            return None
+        content = self._content(name)
+        try:
+            found = json.loads(content or b"null")
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
     # The champion
 
     def champions(self) -> Champions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -26,11 +27,9 @@ def train_part(encoder: Encoder, part: str) -> list[nn.Parameter]:
         raise GpucaptError(f"No part of an encoder is called {part!r}; use {', '.join(ENCODER_PARTS)}.")
     encoder.requires_grad_(part == "all")
     if part not in ("none", "all"):
-        for module in encoder_blocks(encoder)[
-            int(part.removeprefix("blocks").removeprefix("block")[0]) - 1 :
-        ]:
-            for one in module:
-                one.requires_grad_(True)
+        first = int(part.removeprefix("block").removeprefix("s")[0])
+        for module in chain.from_iterable(encoder_blocks(encoder)[first - 1 :]):
+            module.requires_grad_(True)
     return [parameter for parameter in encoder.parameters() if parameter.requires_grad]
 
 

@@ -31,7 +31,7 @@ def top(names: set[str]) -> set[str]:
     ],
 )
 def test_blocks_of_a_resnet_are_its_layers(part: str, children: set[str]) -> None:
-    # conv1, bn1, relu, maxpool, layer1 … layer4: what earlier captioners' children()[5:] tunes is blocks 2 to 4.
+    # conv1, bn1, relu, maxpool, layer1 … layer4: the children()[5:] of earlier captioners are blocks 2 to 4.
     encoder = build_encoder("resnet18")
     learning = train_part(encoder, part)
     assert top(names_in_training(encoder)) == children

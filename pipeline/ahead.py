@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.errors import BadInput
 from pipeline.storage import Storage
@@ -16,18 +17,26 @@ _AHEAD = 16
 _Opened = tuple[AbstractContextManager[Path], Path]
 
 
-def local_paths(storage: Storage, keys: Iterable[str]) -> Iterator[Path]:
+def opened_files(storage: Storage, keys: Iterable[str]) -> Iterator[BinaryIO]:
     """Each object as a file until the next is asked for, in the order of the keys, without absent ones."""
-    if storage.is_remote:
-        yield from _fetched(storage, keys)
-        return
+    with closing(_fetched(storage, keys) if storage.is_remote else _on_disk(storage, keys)) as paths:
+        for path in paths:
+            try:
+                file = path.open("rb")
+            except FileNotFoundError:  # replaced or removed since it was looked for
+                continue
+            with file:
+                yield file
+
+
+def _on_disk(storage: Storage, keys: Iterable[str]) -> Generator[Path]:
     for key in keys:
         if storage.stat(key) is not None:
             with storage.local_path(key) as path:
                 yield path
 
 
-def _fetched(storage: Storage, keys: Iterable[str]) -> Iterator[Path]:
+def _fetched(storage: Storage, keys: Iterable[str]) -> Generator[Path]:
     def fetch(key: str) -> _Opened | None:
         context = storage.local_path(key)
         try:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
-from pipeline.ahead import local_paths
+from pipeline.ahead import opened_files
 from pipeline.reports import append_to_run_csv, run_csv_header
 from pipeline.scratch import ScratchFolder
 from pipeline.source_info import Kind
@@ -198,7 +198,7 @@ def write_run_csv(run: Run, outcomes: Outcomes, destination: Storage) -> None:
         with path.open("wb") as file:
             file.write(run_csv_header().encode())
             # One that is being replaced by another worker just now is not there.
-            for found in local_paths(destination, (f"{key}/captions.csv" for key in outcomes.done_keys())):
+            for found in opened_files(destination, (f"{key}/captions.csv" for key in outcomes.done_keys())):
                 append_to_run_csv(found, file)
         destination.upload(path, f"{run.folder}/captions.csv")
 

@@ -7,7 +7,7 @@ import io
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from model.errors import GpucaptError
 from pipeline.reports.text import json_line, printable
@@ -125,13 +125,12 @@ def run_csv_header() -> str:
     return csv_line(CSV_COLUMNS)
 
 
-def append_to_run_csv(captions_csv: Path, run_csv: IO[bytes]) -> None:
+def append_to_run_csv(captions_csv: BinaryIO, run_csv: IO[bytes]) -> None:
     """Copy the records of one source's captions.csv, without its header, to the end of a run's.
 
     Raises GpucaptError when the file is not one that this module wrote.
     """
     header = run_csv_header().encode()
-    with captions_csv.open("rb") as source:
-        if source.read(len(header)) != header:
-            raise GpucaptError(f"{captions_csv}: not a captions.csv of gpucapt; remove it and run again")
-        shutil.copyfileobj(source, run_csv)
+    if captions_csv.read(len(header)) != header:
+        raise GpucaptError(f"{captions_csv.name}: not a captions.csv of gpucapt; remove it and run again")
+    shutil.copyfileobj(captions_csv, run_csv)

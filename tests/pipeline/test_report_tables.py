@@ -204,15 +204,17 @@ def test_a_run_s_table_is_one_header_and_the_rows_of_all_sources(tmp_path: Path)
     run = io.BytesIO()
     run.write(run_csv_header().encode())
     for written in (first, second):
-        append_to_run_csv(written.directory / "captions.csv", run)
+        with (written.directory / "captions.csv").open("rb") as table:
+            append_to_run_csv(table, run)
     (tmp_path / "captions.csv").write_bytes(run.getvalue())
     assert Written(tmp_path, []).csv == [COLUMNS, *first.csv[1:], *second.csv[1:]]
 
 
 def test_a_foreign_table_does_not_get_into_a_run_s(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("name,age\nAda,36\n", encoding="utf-8")
-    with pytest.raises(GpucaptError, match=r"captions\.csv: not a captions\.csv of gpucapt"):
-        append_to_run_csv(tmp_path / "captions.csv", io.BytesIO())
+    refused = pytest.raises(GpucaptError, match=r"captions\.csv: not a captions\.csv of gpucapt")
+    with (tmp_path / "captions.csv").open("rb") as table, refused:
+        append_to_run_csv(table, io.BytesIO())
 
 
 def test_an_error_in_the_middle_reaches_the_caller(tmp_path: Path) -> None:

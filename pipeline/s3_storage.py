@@ -34,6 +34,7 @@ from pipeline.s3_transfers import fetch, send
 from pipeline.s3_verification import verify
 from pipeline.scratch import ScratchFolder
 from pipeline.storage import Entry, Storage, Unreadable, nothing
+from pipeline.tuning import tuning
 
 _PAGE = 1000
 _MARK = "gpucapt-put"
@@ -179,7 +180,7 @@ class S3Storage(Storage):
         entry = self.stat(key)
         if entry is None:
             raise BadInput(f"{key}: cannot be read: there is no such object")
-        with ScratchFolder() as folder:
+        with ScratchFolder(tuning().spool, setting="GPUCAPT_SPOOL") as folder:
             suffix = PurePosixPath(entry.name).suffix
             path = folder / ("object" + (suffix if suffix.isascii() and suffix[1:].isalnum() else ""))
             self.download(entry, path)

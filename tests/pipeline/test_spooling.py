@@ -201,6 +201,17 @@ def test_a_full_disk_is_tried_again_without_other_films(storage: Slow, folder: P
             assert path.read_bytes() == b"a" * 100
 
 
+def test_what_one_file_is_fetched_for_lies_in_the_spool_too(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPUCAPT_SPOOL", str(tmp_path / "spool"))
+    remote = open_storage(f"s3://{bucket}")
+    remote.write("film.mp4", b"frames")
+    with remote.local_path("film.mp4") as path:
+        assert path.is_relative_to(tmp_path / "spool")
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
 def test_a_full_disk_ends_the_run_with_one_line(storage: Slow, folder: Path) -> None:
     storage.open.set()
     storage.errors = [no_room(), no_room()]

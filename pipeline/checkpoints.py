@@ -13,6 +13,7 @@ from pathlib import Path
 
 from model.checkpoint import CONFIG, TENSORS, VOCABULARY
 from model.errors import GpucaptError
+from pipeline.errors import one_line
 from pipeline.places import fetch_entry, local, log
 from pipeline.storage import Entry, is_s3, open_storage
 from pipeline.tuning import tuning
@@ -39,16 +40,16 @@ def checkpoint_folder(url: str) -> Path:
         if entry is None:
             raise GpucaptError(f"{url} is not a checkpoint: it lacks {name}")
     cache = _cache()
-    kept = cache / _identity(entries)
-    folder = kept / (storage.url.rpartition("/")[2] or "checkpoint")
+    name = storage.url.rpartition("/")[2] or "checkpoint"
+    kept = cache / _identity(name, entries)
+    folder = kept / name
     if not folder.is_dir():
         log.info("fetching the model %s", url)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=cache))
         try:
             for entry in entries:
                 fetch_entry(storage, entry, fresh / folder.name / entry.key, url)
-            with suppress(OSError):  # another process was quicker
-                fresh.rename(kept)
+            _rename(fresh, kept, url)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     os.utime(kept)
@@ -56,9 +57,20 @@ def checkpoint_folder(url: str) -> Path:
     return folder
 
 
-def _identity(entries: list[Entry]) -> str:
+def _rename(fresh: Path, kept: Path, url: str) -> None:
+    try:
+        fresh.rename(kept)
+    except OSError as error:
+        if not kept.is_dir():  # else another process was quicker
+            raise GpucaptError(
+                f"{url} cannot be kept in {one_line(str(kept.parent))}: {error.strerror};"
+                " set GPUCAPT_CACHE to another folder"
+            ) from error
+
+
+def _identity(name: str, entries: list[Entry]) -> str:
     content = [[entry.key, entry.size, entry.etag] for entry in entries]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([name, *content]).encode()).hexdigest()[:32]
 
 
 def _cache() -> Path:

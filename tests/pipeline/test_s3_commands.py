@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from model.errors import GpucaptError
+from pipeline.checkpoints import checkpoint_folder
 from pipeline.storage import Storage, open_storage
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import caption_command, command, environment, run, start, write_stills
@@ -80,6 +83,28 @@ def test_the_model_is_fetched_once_and_kept(
     open_storage(model).write("vocabulary.json", (tiny_model / "vocabulary.json").read_bytes() + b"\n")
     assert "fetching" in succeed([*line, "--overwrite"]).stderr
     assert kept.is_dir()
+
+
+def test_the_same_model_under_another_name_is_kept_under_that(
+    bucket: str, tiny_model: Path, cache: Path
+) -> None:
+    for name in ("tiny", "small"):
+        put_folder(tiny_model, f"s3://{bucket}/models/{name}")
+        folder = checkpoint_folder(f"s3://{bucket}/models/{name}")
+        assert (folder.name, (folder / "config.json").is_file()) == (name, True)
+
+
+def test_a_model_that_cannot_be_kept_is_told_with_the_reason(
+    bucket: str, tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, target: Path) -> Path:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    put_folder(tiny_model, f"s3://{bucket}/tiny")
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(GpucaptError, match=r"tiny cannot be kept in .*Input/output error.*GPUCAPT_CACHE"):
+        checkpoint_folder(f"s3://{bucket}/tiny")
+    assert list((cache / "gpucapt/models").iterdir()) == []
 
 
 @pytest.mark.parametrize(

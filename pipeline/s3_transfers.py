@@ -26,6 +26,8 @@ _BLOCK = 1 << 20
 _MOST_PARTS = 10_000
 """In one upload, says S3."""
 _TRIES_TO_ABORT = 3
+_GRACE_S = 5.0
+"""How long giving up waits for a storage that does not answer: who tells a process to stop soon kills it."""
 
 GoOn = Callable[[], None]
 
@@ -142,7 +144,7 @@ def upload_in_parts(made: Connection, target: dict[str, str], **about: Any) -> I
     try:
         yield begun.id
     except BaseException:
-        begun.abort()
+        _take_back([begun])
         raise
     finally:
         _open_uploads.discard(begun)
@@ -150,8 +152,17 @@ def upload_in_parts(made: Connection, target: dict[str, str], **about: Any) -> I
 
 def abort_all() -> None:
     """Take back what is being uploaded when the process ends without waiting for its threads."""
-    for begun in list(_open_uploads):
-        begun.abort()
+    _take_back(list(_open_uploads))
+
+
+def _take_back(uploads: list[_Upload]) -> None:
+    """Abort them, all at the same time, and wait for it as long as there is patience."""
+    until = time.monotonic() + _GRACE_S
+    threads = [threading.Thread(target=begun.abort, name="abort", daemon=True) for begun in uploads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def complete(made: Connection, target: dict[str, str], upload: str, etags: list[str]) -> bool:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pipeline.s3_transfers
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.s3_checksums import matches_parts, parts_of
 from pipeline.s3_client import connection
+from pipeline.s3_transfers import abort_all, upload_in_parts
 from pipeline.storage import Entry, Storage, open_storage
 from tests.services.faults import Kind, Network, faulty_network
 from tests.services.s3 import S3Server
@@ -364,3 +368,19 @@ def test_keys_that_can_be_no_files_are_told_or_left_out(
     assert [entry.key for entry in storage.list_folder("folder")] == ["folder/good.jpg"]
     with pytest.raises(BadInput):
         storage.read("../up.jpg")
+
+
+def test_giving_up_does_not_wait_long_for_a_storage_that_is_silent(
+    storage: Storage, network: Network, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.s3_transfers, "_GRACE_S", 1.0)
+    storage = anew(storage, monkeypatch, read_timeout="30")
+    network.fail("hang", times=float("inf"), method="DELETE")
+    targets = [{"Bucket": bucket, "Key": key} for key in "abc"]
+    with ExitStack() as under_way:
+        for target in targets:
+            under_way.enter_context(upload_in_parts(connection(), target))
+        began = time.monotonic()
+        abort_all()
+        assert time.monotonic() - began < 20
+    assert sum("DELETE" in request for request in network.requests) == len(targets)

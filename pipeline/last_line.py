@@ -17,19 +17,33 @@ from model.errors import GpucaptError
 def last_line_kept(file: str | None) -> Iterator[None]:
     """Write the last line that is printed on the standard output meanwhile into ``file``, as a JSON string.
 
-    Nothing is written where nothing was printed, or no file is named.
+    Nothing is written where nothing was printed, or no file is named. Raises GpucaptError when the file
+    cannot be written; where the command fails anyway, that is only told, and it ends as it would have.
     """
     if not file:
         yield
         return
     stream = sys.stdout
     sys.stdout = watched = _Watched(stream)
+    has_failed = False
     try:
         yield
+    except BaseException as ending:
+        has_failed = not (isinstance(ending, SystemExit) and ending.code in (None, 0))
+        raise
     finally:
         sys.stdout = stream
         if watched.last_line:
-            _write(Path(file), json.dumps(watched.last_line) + "\n")
+            _keep(Path(file), watched.last_line, is_all=not has_failed)
+
+
+def _keep(path: Path, line: str, *, is_all: bool) -> None:
+    try:
+        _write(path, json.dumps(line) + "\n")
+    except GpucaptError as error:
+        if is_all:
+            raise
+        print(f"gpucapt: {error}", file=sys.stderr)
 
 
 def _write(path: Path, text: str) -> None:

@@ -51,3 +51,14 @@ def test_nothing_is_written_where_nothing_is_printed_and_a_bad_place_is_named(tm
     assert done.returncode == 1
     assert "nowhere/result.json" in done.stderr and "GPUCAPT_RESULT_FILE" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("code", [1, 2, 3])
+def test_a_file_that_cannot_be_written_does_not_hide_how_the_command_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    with pytest.raises(SystemExit) as ending, last_line_kept(str(tmp_path / "nowhere/result.json")):
+        print("1 set aside")
+        raise SystemExit(code)
+    assert ending.value.code == code
+    assert "nowhere/result.json" in capsys.readouterr().err

@@ -31,6 +31,8 @@ CLOCKS_DIFFER_S = 1800.0
 """Two machines' clocks differ less: S3 refuses whoever is off by a quarter of an hour."""
 _GRACE_S = 5.0
 """How long the end of a run waits for a storage that does not answer."""
+_MOST_SEEN = 10_000
+"""Many more than others hold at a time. Most are not met again, as their holders finish the work."""
 _FOLDER, _NAME = ".gpucapt/claims/", "/.claim"
 
 _log = logging.getLogger("gpucapt")
@@ -111,7 +113,7 @@ class Claims:
         self._written = 0
         self._held: set[Claim] = set()
         self._seen: dict[str, tuple[str, float]] = {}
-        """Of others' claims: the ETag, and since when this worker has seen it."""
+        """Of others' claims, the last ones: the ETag, and since when this worker has seen it."""
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="claims", daemon=True)
@@ -197,8 +199,14 @@ class Claims:
             etag, since = self._seen.get(entry.key, ("", 0.0))
             if etag == entry.etag:
                 return clock_s() > since + lease_s
-            self._seen[entry.key] = (entry.etag, clock_s())
+            self._note(entry)
         return False
+
+    def _note(self, entry: Entry) -> None:
+        self._seen.pop(entry.key, None)  # so that what was noted last comes last
+        self._seen[entry.key] = (entry.etag, clock_s())
+        if len(self._seen) > _MOST_SEEN:
+            del self._seen[next(iter(self._seen))]
 
     def _all(self) -> list[Claim]:
         with self._lock:

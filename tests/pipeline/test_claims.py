@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.claims
 from pipeline.claims import Claim, ClaimLost, Claims, claim_key
 from pipeline.fencing import fenced
 from pipeline.processes import Process
@@ -155,6 +156,18 @@ def test_what_a_worker_gave_up_it_can_take_again_at_once(storage: Storage) -> No
     claim.abandon()
     assert Claims(storage).take("clip.mp4") is None
     assert claims.take("clip.mp4") is not None
+
+
+def test_what_is_remembered_of_others_claims_is_bounded(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.claims, "_MOST_SEEN", 3)
+    first, second = Claims(storage, lease_s=0.5), Claims(storage, lease_s=0.5)
+    for key in "abcde":
+        assert first.take(key) is not None and second.take(key) is None
+    assert len(second._seen) == 3
+    taken(second, "e")
+    taken(second, "a")
 
 
 def test_a_worker_renews_what_it_holds_for_as_long_as_it_works(storage: Storage) -> None:

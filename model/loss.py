@@ -30,7 +30,7 @@ def caption_loss(
     each cell should get about the same attention (Xu et al. 2015, §4.2.1, eq. 14).
 
     `lengths` (B, K): 0 where there is no caption. Returns the loss to minimise, and loss (cross-entropy,
-    labels as they are), perplexity and top-5 accuracy of this batch alone.
+    labels as they are) and top-5 accuracy of this batch alone.
     """
     logits = forced.logits.float()
     log_probs = logits.log_softmax(dim=1)
@@ -45,7 +45,6 @@ def caption_loss(
         better = (logits > logits.gather(1, right)).sum(dim=1)
         figures = {
             "loss": plain.mean(),
-            "perplexity": plain.mean().exp(),
             "top5": (better < 5).float().mean(),
         }
     return loss, figures

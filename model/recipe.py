@@ -73,7 +73,10 @@ class Recipe:
     attention_regularisation: float = 1.0
     clip_norm: float = 5.0
     average_decay: float = 0.995  # of the running mean of the weights, which is what gets saved
-    patience: int = 4  # epochs without a better validation CIDEr
+    patience: int = 4  # epochs without a better validation CIDEr before a stage ends
+    cut_patience: int = 2  # and before the learning rate is cut; 0: never
+    cut_factor: float = 0.5
+    save_every: int = 0  # epochs between checkpoints that are kept beside the best and the last; 0: none
     sample_captions: int = 6  # validation pictures whose captions are drawn after each epoch
     # the search, in validation and as the checkpoint's own
     validation_beam: int = 3
@@ -94,7 +97,10 @@ class Recipe:
                 raise GpucaptError(f"The recipe's {name} must be at least 1, not {getattr(self, name)}.")
         if self.self_critical_samples < 2:
             raise GpucaptError("The recipe's self_critical_samples must be at least 2: they are compared.")
-        for name in ("epochs", "finetune_epochs", "self_critical_epochs", "sample_captions", "workers"):
+        for name in (
+            *("epochs", "finetune_epochs", "self_critical_epochs"),
+            *("sample_captions", "workers", "cut_patience", "save_every"),
+        ):
             if getattr(self, name) < 0:
                 raise GpucaptError(f"The recipe's {name} must not be negative.")
         for name, choices in (
@@ -108,7 +114,10 @@ class Recipe:
                 )
         if self.length_penalty < 0:
             raise GpucaptError("The recipe's length_penalty must not be negative.")
-        for name in ("dropout", "self_critical_dropout", "warmup", "label_smoothing", "average_decay"):
+        for name in (
+            *("dropout", "self_critical_dropout", "label_smoothing"),
+            *("warmup", "average_decay", "cut_factor"),
+        ):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise GpucaptError(f"The recipe's {name} must be from 0 to below 1.")
 

@@ -10,7 +10,8 @@ What is validated and saved is the running mean of the weights.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,16 +25,22 @@ from torch import Tensor, nn
 from model.augmentation import augment
 from model.beam_search import Hypotheses, Search, beam_search
 from model.captioner import CaptionNetwork, CheckpointConfig, save_network
+from model.figures import Figures
 from model.freezing import train_embeddings, train_part
 from model.loss import Mean, caption_loss, mean_here
 from model.metrics import cider
 from model.optimizers import build_optimizer, rate_at
+from model.processes import gather, mean_of_all
 from model.recipe import Recipe
 from model.rewards import CiderD
 from model.self_critical import draw_captions, policy_loss, score_drawn
 from model.vocabulary import Vocabulary
 
+log = logging.getLogger(__name__)
+
 Stage = Literal["decoder", "finetune", "self_critical"]
+GoOn = Callable[[int, int], None]
+"""Told, before a stage goes on, in which epoch (from 0) and after how many of its batches."""
 
 
 @dataclass(slots=True)
@@ -58,14 +65,34 @@ class StagePlan:
     stage: Stage
     recipe: Recipe
     epochs: int
-    directory: Path
+    out: Path
     config: CheckpointConfig
     vocabulary: Vocabulary
     trained: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def directory(self) -> Path:
+        """Where the stage keeps its state and its logs."""
+        return self.out / ".training" / self.stage
+
+    @property
+    def state(self) -> Path:
+        """All of the state after the last epoch, or where the stage was stopped."""
+        return self.directory / "last.ckpt"
+
+    @property
     def best(self) -> Path:
+        """The network of the best epoch, as a checkpoint."""
         return self.directory / "best"
+
+    @property
+    def last(self) -> Path:
+        """The network of the last epoch."""
+        return self.out / "last"
+
+    def kept(self, epoch: int) -> Path:
+        """The network of an epoch that `save_every` keeps."""
+        return self.out / "epochs" / f"{self.stage}-{epoch:03d}"
 
     @property
     def done(self) -> Path:
@@ -96,9 +123,14 @@ class CaptioningModule(L.LightningModule):
     """Optimiser, running mean and validation of a stage; teacher forcing on stored features."""
 
     def __init__(
-        self, plan: StagePlan, network: CaptionNetwork, references: Mapping[str, Sequence[str]]
+        self,
+        plan: StagePlan,
+        network: CaptionNetwork,
+        references: Mapping[str, Sequence[str]],
+        go_on: GoOn = lambda epoch, batches: None,
     ) -> None:
         super().__init__()
+        self.go_on = go_on
         self.plan = plan
         self.recipe = plan.recipe
         self.network = network
@@ -107,6 +139,9 @@ class CaptioningModule(L.LightningModule):
         self.samples: list[Sample] = []
         self.updates = 0
         self._said: dict[str, str] = {}
+        self._trained, self._validated = Figures(), Figures()
+        self._since_best = 0
+        self._cuts = 0
         for parameter in network.encoder.parameters():
             parameter.requires_grad_(False)
         train_embeddings(network.decoder, plan.recipe.embeddings_trained)
@@ -144,9 +179,7 @@ class CaptioningModule(L.LightningModule):
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warm = max(1, int(recipe.warmup * steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_at(recipe.rate_schedule, step, warm, steps)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, warm, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def features(self, batch: Batch) -> Tensor:
@@ -157,20 +190,23 @@ class CaptioningModule(L.LightningModule):
         """What the running mean's decoder captions in validation."""
         return batch.pictures.to(self.dtype)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """What is random in a step depends on nothing that came before: a resumed run goes on alike."""
+        place = [self.recipe.seed, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, figures, count = self.loss(self.features(batch), batch)
-        for name, value in figures.items():
-            self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        self._trained.add(figures, count)
         return loss
+
+    def _log(self, when: str, figures: Figures) -> None:
+        for name, value in figures.means().items():
+            self.log(f"{when}_{name}", value)
 
     def loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
         """What to minimise, what to log, and of how many (words, captions) that is the mean."""
-        return self._teacher_forcing(self.network, features, batch, self.mean)
-
-    @property
-    def mean(self) -> Mean:
-        """The mean over all processes."""
-        return mean_here
+        return self._teacher_forcing(self.network, features, batch, mean_of_all)
 
     def _teacher_forcing(
         self, network: CaptionNetwork, features: Tensor, batch: Batch, mean: Mean
@@ -195,14 +231,13 @@ class CaptioningModule(L.LightningModule):
             torch._foreach_lerp_([mean for mean, _ in moving], [now for _, now in moving], 1 - decay)
 
     def on_validation_epoch_start(self) -> None:
-        self._said, self.samples = {}, []
+        self._said, self.samples, self._validated = {}, [], Figures()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Caption with the averaged weights, as the finished model will; teacher-forced loss beside it."""
         features = self.plain_features(batch)
         _, figures, words = self._teacher_forcing(self.average, features, batch, mean_here)
-        for name, value in figures.items():
-            self.log(f"val_{name}", value, batch_size=words, sync_dist=True)
+        self._validated.add(figures, words)
         found = beam_search(self.average.decoder, features, self.search)
         self._keep(found, batch.index.tolist(), features.shape[1], features.shape[2])
 
@@ -229,14 +264,35 @@ class CaptioningModule(L.LightningModule):
                 self.samples.append(Sample(index, tuple(text), maps.float().cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:
-        value = cider(self._said, self.references)
+        said = {index: text for part in gather(self._said) for index, text in part.items()}
+        value = cider(said, self.references)
+        self._log("train", self._trained)
+        self._log("val", self._validated)
         self.log("val_cider", value)
+        self._trained = Figures()
+        self._cut_if_needed(value)
         if value >= self.best:  # of two alike the later one: it has seen more
             self.best = value
-            self.save(self.plan.best, value)
+            self._save(self.plan.best, value)
+        self._save(self.plan.last, value)
+        if self.recipe.save_every and (self.current_epoch + 1) % self.recipe.save_every == 0:
+            self._save(self.plan.kept(self.current_epoch + 1), value)
 
-    def save(self, directory: Path, val_cider: float) -> None:
-        """Write the running mean as a checkpoint."""
+    def _cut_if_needed(self, value: float) -> None:
+        self._since_best = 0 if value > self.best else self._since_best + 1
+        if self.recipe.cut_patience and self._since_best == self.recipe.cut_patience:
+            self._since_best = 0
+            self._cuts += 1
+            log.info("validation CIDEr has not risen: the learning rate is cut by %g", self.recipe.cut_factor)
+
+    def _rate(self, step: int, warm: int, steps: int) -> float:
+        falling = rate_at(self.recipe.rate_schedule, step, warm, steps)
+        return float(falling * self.recipe.cut_factor**self._cuts)
+
+    def _save(self, directory: Path, val_cider: float) -> None:
+        """Write the running mean as a checkpoint, once."""
+        if not self.trainer.is_global_zero:
+            return
         trained = {
             **self.plan.trained,
             f"{self.plan.stage}_epoch": self.current_epoch + 1,
@@ -246,12 +302,26 @@ class CaptioningModule(L.LightningModule):
         save_network(directory, config, self.plan.vocabulary, self.average)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["best"] = self.best
-        checkpoint["updates"] = self.updates
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        done = progress.processed
+        over = done >= self.trainer.num_training_batches
+        checkpoint["gpucapt"] = {
+            "best": self.best,
+            "updates": self.updates,
+            "since_best": self._since_best,
+            "cuts": self._cuts,
+            "next": [self.current_epoch + over, 0 if over else done],
+            "trained": gather(self._trained.to_json()),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.best = checkpoint["best"]
-        self.updates = checkpoint["updates"]
+        kept = checkpoint["gpucapt"]
+        self.best, self.updates = kept["best"], kept["updates"]
+        self._since_best, self._cuts = kept["since_best"], kept["cuts"]
+        epoch, batches = kept["next"]
+        self.go_on(epoch, batches)
+        if batches and len(kept["trained"]) == self.trainer.world_size:
+            self._trained = Figures.from_json(kept["trained"][self.global_rank])
 
 
 class Finetuning(CaptioningModule):
@@ -278,8 +348,9 @@ class SelfCritical(CaptioningModule):
         network: CaptionNetwork,
         references: Mapping[str, Sequence[str]],
         reward: CiderD,
+        go_on: GoOn = lambda epoch, batches: None,
     ) -> None:
-        super().__init__(plan, network, references)
+        super().__init__(plan, network, references, go_on)
         self.reward = reward
         for module in network.decoder.modules():
             if isinstance(module, nn.Dropout):
@@ -306,5 +377,5 @@ class SelfCritical(CaptioningModule):
         decoder.train(training)
         rewards = score_drawn(self.reward, batch.index, drawn, lengths)
         forced = decoder(features, drawn, lengths)
-        loss = self.mean(policy_loss(forced, rewards, forbidden), len(forced.targets))
+        loss = mean_of_all(policy_loss(forced, rewards, forbidden), len(forced.targets))
         return loss, {"reward": rewards.mean()}, rewards.numel()

@@ -8,33 +8,29 @@ and read weights-only; what leaves a stage is the checkpoint directory of its be
 from __future__ import annotations
 
 import json
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from model.augmentation import view
 from model.captioner import CaptionNetwork, load_network
+from model.epoch_log import EpochEnd, Listeners, StepTimes
 from model.precision import autocast, choose_device, choose_precision
+from model.processes import here, wait_for_all
 from model.recipe import Recipe
 from model.rewards import CiderD
 from model.stages import Batch, CaptioningModule, Finetuning, SelfCritical, StagePlan
-
-log = logging.getLogger(__name__)
+from model.stopping import StopOnSignal
 
 _LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-
-def _nothing() -> None:
-    return
 
 
 @dataclass(frozen=True)
@@ -42,39 +38,43 @@ class Data:
     """What one stage trains on: batches, and the references of the pictures by position in their split."""
 
     train: DataLoader[Batch]
+    """Its batch sampler has `go_on(epoch, batches)`, to begin in the middle of an epoch."""
     validation: DataLoader[Batch]
     train_references: Mapping[str, Sequence[str]]
     references: Mapping[str, Sequence[str]]
     """Of the validation split."""
 
 
-@dataclass(frozen=True)
-class Listeners:
-    """Who wants to know how it goes."""
-
-    saved: Callable[[], None] = _nothing
-    """Called between epochs, when the state of the last one is whole on disk."""
-
-
 def run_stage(
     plan: StagePlan, network: CaptionNetwork, data: Data, listeners: Listeners, *, resume: bool
 ) -> CaptionNetwork:
-    """Train one stage to its end and return its best network; a stage that is done is not run again."""
-    if not (resume and plan.done.is_file()):
-        _fit(plan, network, data, listeners, resume=resume)
+    """Train one stage to its end and return its best network.
+
+    Raises Stopped after a signal; with `resume` the stage goes on from there, or from its last whole epoch.
+    """
+    recipe = plan.recipe
+    device = choose_device(recipe.device)
+    trainer = _trainer(plan, device, listeners)
+    module = _module(plan, network, data)
+    start = str(plan.state) if resume and plan.state.is_file() else None
+    trainer.fit(module, data.train, data.validation, ckpt_path=start, weights_only=True)
+    if trainer.is_global_zero:
+        plan.done.write_text(json.dumps({"epochs": trainer.current_epoch, "val_cider": module.best}))
+    wait_for_all()
     return load_network(plan.best)[2]
 
 
-def _fit(plan: StagePlan, network: CaptionNetwork, data: Data, listeners: Listeners, *, resume: bool) -> None:
+def _trainer(plan: StagePlan, device: torch.device, listeners: Listeners) -> L.Trainer:
     recipe = plan.recipe
-    device = choose_device(recipe.device)
-    precision = choose_precision(recipe.precision, device)
-    L.seed_everything(recipe.seed, verbose=False)
-    last = plan.directory / "last.ckpt"
-    trainer = L.Trainer(
+    me = here()
+    several: dict[str, Any] = {}
+    if me.world > 1:
+        # Statistics of BatchNorm stay as they are, so there are no buffers to keep alike.
+        several = {"strategy": DDPStrategy(broadcast_buffers=False), "num_nodes": me.machines}
+    return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices="auto" if device.type == "cuda" else 1,
-        precision=_LIGHTNING_PRECISION[precision],
+        devices=me.local_world if me.world > 1 else ([device.index or 0] if device.type == "cuda" else 1),
+        precision=_LIGHTNING_PRECISION[choose_precision(recipe.precision, device)],
         max_epochs=plan.epochs,
         gradient_clip_val=recipe.clip_norm,
         accumulate_grad_batches=recipe.accumulate,
@@ -85,66 +85,37 @@ def _fit(plan: StagePlan, network: CaptionNetwork, data: Data, listeners: Listen
         callbacks=[
             EarlyStopping("val_cider", mode="max", patience=recipe.patience),
             ModelCheckpoint(
-                plan.directory, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+                plan.directory,
+                filename=plan.state.stem,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
             ),
-            EpochLine(),
-            Saved(listeners.saved),
+            EpochEnd(listeners),
+            StepTimes(),  # after it, whose drawing and sending is no waiting for data
+            StopOnSignal(plan.state, recipe.accumulate),
         ],
+        use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **several,
     )
-    module = _module(plan, network, data)
-    start = str(last) if resume and last.is_file() else None
-    trainer.fit(module, data.train, data.validation, ckpt_path=start, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    plan.done.write_text(json.dumps({"epochs": trainer.current_epoch, "val_cider": module.best}))
 
 
 def _module(plan: StagePlan, network: CaptionNetwork, data: Data) -> CaptioningModule:
+    batches: Any = data.train.batch_sampler
+    go_on = batches.go_on
     if plan.stage == "decoder":
-        return CaptioningModule(plan, network, data.references)
+        return CaptioningModule(plan, network, data.references, go_on)
     if plan.stage == "finetune":
-        return Finetuning(plan, network, data.references)
+        return Finetuning(plan, network, data.references, go_on)
     encode = plan.vocabulary.encode
     references = [
         [encode(text.split())[1:] for text in data.train_references[str(index)]]
         for index in range(len(data.train_references))
     ]
-    return SelfCritical(plan, network, data.references, CiderD(references))
-
-
-class Saved(Callback):
-    """Tells that the state of an epoch is on disk: at the start of the next, since saving comes last."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        self.tell = tell
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero:
-            self.tell()
-
-
-class EpochLine(Callback):
-    """One line an epoch, for people and logs."""
-
-    def __init__(self) -> None:
-        self.began = 0.0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.began = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        log.info(
-            "epoch %d/%s: %s (%.0f s)",
-            trainer.current_epoch + 1,
-            trainer.max_epochs,
-            ", ".join(f"{name} {value:.3f}" for name, value in sorted(figures.items())),
-            time.monotonic() - self.began,
-        )
+    return SelfCritical(plan, network, data.references, CiderD(references), go_on)
 
 
 @torch.inference_mode()

@@ -127,31 +127,69 @@ def store_features(
     *,
     made_by: str,
     batch_size: int = 32,
+    share: tuple[int, int] = (0, 1),
+    meet: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Encode a split's pictures once: dataset `features` fp16 (I, views, rows, columns, channels), unchunked.
 
-    `made_by` tells encoder, views and pictures apart; a file that was made by the same is kept.
+    `made_by` tells encoder, views and pictures apart; a file that was made by the same is kept. Of several
+    processes each encodes its `share` (which of how many) into the same file; `meet` waits for all of them.
     """
+    fresh = path.with_suffix(".part")
+    number, parts = share
+    known = _made_by(path) == made_by
+    meet()  # before one of them changes what the others look at
+    if known:
+        return
+    if number == 0:
+        first = encode(data.batch([0])["pictures"], 0)
+        _lay_out(fresh, (len(data), *first.shape[1:]), made_by)
+    meet()
+    offset, row = _place_of_features(fresh)
+    with fresh.open("r+b") as file:
+        for begin in range(number * batch_size, len(data), parts * batch_size):
+            end = min(begin + batch_size, len(data))
+            file.seek(offset + begin * row)
+            file.write(np.ascontiguousarray(encode(data.batch(range(begin, end))["pictures"], begin)).data)
+            progress(end, len(data))
+    meet()
+    if number == 0:
+        fresh.replace(path)
+    meet()
+
+
+def _made_by(path: Path) -> str | None:
     import h5py
 
-    if path.is_file():
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("made_by") == made_by:
-                return
+    if not path.is_file():
+        return None
+    with h5py.File(path, "r") as file:
+        made_by: str | None = file.attrs.get("made_by")
+        return made_by
+
+
+def _lay_out(path: Path, shape: tuple[int, ...], made_by: str) -> None:
+    """A file with room for all features, in one piece."""
+    import h5py
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".part")
-    with h5py.File(fresh, "w") as file:
+    with h5py.File(path, "w") as file:
         file.attrs["made_by"] = made_by
-        stored: Any = None
-        for first in range(0, len(data), batch_size):
-            pictures = data.batch(range(first, min(first + batch_size, len(data))))["pictures"]
-            block = encode(pictures, first)
-            if stored is None:
-                stored = file.create_dataset("features", (len(data), *block.shape[1:]), "float16")
-            stored[first : first + len(block)] = block
-            progress(first + len(block), len(data))
-    fresh.replace(path)
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        kind = h5py.h5t.py_create(np.dtype(np.float16))
+        h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), layout)
+
+
+def _place_of_features(path: Path) -> tuple[int, int]:
+    """Where in a file the features begin, and how many bytes a picture's take."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        data = file["features"]
+        return int(data.id.get_offset()), data.nbytes // data.shape[0]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

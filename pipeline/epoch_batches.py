@@ -29,6 +29,7 @@ class EpochBatches:
         self.rank = rank
         self.world = world
         self.epoch = 0
+        self._passed_over: tuple[int, int] = (0, 0)
 
     @property
     def sampler(self) -> EpochBatches:
@@ -38,6 +39,11 @@ class EpochBatches:
     def set_epoch(self, epoch: int) -> None:
         """Draw the batches of this epoch from now on."""
         self.epoch = epoch
+
+    def go_on(self, epoch: int, batches: int) -> None:
+        """Begin in this epoch, after so many of its batches."""
+        self.epoch = epoch
+        self._passed_over = (epoch, batches)
 
     def __len__(self) -> int:
         return -(-self._mine() // self.batch_size)
@@ -50,7 +56,9 @@ class EpochBatches:
         draws = generator.integers(2**31, size=len(order))
         mine = slice(self.rank, None, self.world)
         picks = list(zip(order[mine].tolist(), draws[mine].tolist(), strict=True))
-        for first in range(0, len(picks), self.batch_size):
+        resumed, batches = self._passed_over
+        begin = batches * self.batch_size if resumed == self.epoch else 0
+        for first in range(begin, len(picks), self.batch_size):
             yield picks[first : first + self.batch_size]
 
     def _mine(self) -> int:

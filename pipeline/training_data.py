@@ -23,9 +23,11 @@ def store_views(data: Path, folder: Path, network: CaptionNetwork, recipe: Recip
     """Features of the train and val pictures, in `folder`; those that this encoder gave already are kept."""
     import torch
 
+    from model.processes import here, wait_for_all
     from model.training import encode_views
     from pipeline.datasets import CaptionedPictures, store_features
 
+    me = here()
     encoder = _digest(network.encoder)
     for split in ("train", "val"):
         views = recipe.feature_views if split == "train" else 1
@@ -42,6 +44,8 @@ def store_views(data: Path, folder: Path, network: CaptionNetwork, recipe: Recip
             pictures,
             folder / f"features-{split}.hdf5",
             made_by=f"encoder {encoder}, {views} views, seed {recipe.seed}, {_name(pictures)}",
+            share=(me.rank, me.world),
+            meet=wait_for_all,
             progress=log_progress(f"{split} pictures encoded"),
         )
 
@@ -65,10 +69,13 @@ def load_data(data: Path, recipe: Recipe, features: Path | None) -> Data:
     import torch
     from torch.utils.data import DataLoader
 
+    from model.processes import here
     from model.stages import Batch
     from model.training import Data
     from pipeline.datasets import CaptionedPictures
     from pipeline.epoch_batches import EpochBatches
+
+    me = here()
 
     def collate(arrays: Any) -> Batch:
         return Batch(**{name: torch.from_numpy(values) for name, values in arrays.items()})
@@ -76,7 +83,14 @@ def load_data(data: Path, recipe: Recipe, features: Path | None) -> Data:
     def load(split: str) -> tuple[Any, CaptionedPictures]:
         stored = features / f"features-{split}.hdf5" if features else None
         pictures = CaptionedPictures(data, split, features=stored)
-        batches = EpochBatches(len(pictures), recipe.batch_size, seed=recipe.seed, shuffle=split == "train")
+        batches = EpochBatches(
+            len(pictures),
+            recipe.batch_size,
+            seed=recipe.seed,
+            shuffle=split == "train",
+            rank=me.rank,
+            world=me.world,
+        )
         loader: Any = DataLoader(
             pictures,  # type: ignore[arg-type]
             batch_sampler=batches,

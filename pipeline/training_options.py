@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -32,15 +34,33 @@ def train(
         str | None,
         typer.Option(envvar="GPUCAPT_INIT_FROM", metavar="CHECKPOINT", help="Begin with its weights."),
     ] = None,
+    processes: Annotated[
+        str,
+        typer.Option(
+            envvar="GPUCAPT_PROCESSES",
+            metavar="auto|N",
+            help="How many train together; auto: one a GPU of this machine.",
+        ),
+    ] = "auto",
     **overrides: Any,
 ) -> None:
-    """Train a captioner."""
+    """Train a captioner; prints the checkpoint and its validation CIDEr as JSON."""
     from pipeline.interruption import raised_on_sigterm
+    from pipeline.launching import is_launched
     from pipeline.training_commands import load_recipe, run_train
 
     given = {name: value for name, value in overrides.items() if value is not None}
     with raised_on_sigterm():
-        run_train(data, out, load_recipe(recipe, given), resume=resume, init_from=init_from)
+        trained = run_train(
+            data,
+            out,
+            load_recipe(recipe, given),
+            resume=resume,
+            init_from=init_from,
+            processes=processes,
+        )
+    if not is_launched() and os.environ.get("RANK", "0") == "0":
+        typer.echo(json.dumps({"checkpoint": trained.checkpoint, "val_cider": round(trained.val_cider, 4)}))
 
 
 def _with_recipe_options(command: Any) -> Any:

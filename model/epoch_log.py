@@ -1,0 +1,122 @@
+"""What training tells of itself: lines for people, times, the end of an epoch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from model.stages import CaptioningModule, Sample, Stage
+
+log = logging.getLogger(__name__)
+
+_LINE_EVERY_S = 30.0
+
+
+def _nothing(*given: Any) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch that has ended, its state on disk: its number from 1, and captions of some pictures."""
+
+    stage: Stage
+    number: int
+    samples: Sequence[Sample]
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who wants to know how it goes; told in the first process only."""
+
+    ended: Callable[[Epoch], None] = _nothing
+
+
+class StepTimes(Callback):
+    """Times of a step: `batch_s` from one to the next, and what of it was waiting for data, `data_s`.
+
+    Both go into the logs as means over the epoch; a line every half minute says how far an epoch is.
+    """
+
+    def __init__(self) -> None:
+        self._ended = self._began = self._told = time.monotonic()
+        self._batch = self._data = 0.0
+        self._steps = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._ended = self._told = time.monotonic()
+        self._batch = self._data = 0.0
+        self._steps = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._began = time.monotonic()
+        self._data += self._began - self._ended
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        self._batch += now - self._ended
+        self._ended = now
+        self._steps += 1
+        if now - self._told > _LINE_EVERY_S:
+            self._told = now
+            log.info(
+                "epoch %d/%s: batch %d/%d, %.3f s a batch, %.3f s of it waiting for data",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                batch_idx + 1,
+                trainer.num_training_batches,
+                self._batch / self._steps,
+                self._data / self._steps,
+            )
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.log("batch_s", self._batch / max(1, self._steps))
+        pl_module.log("data_s", self._data / max(1, self._steps))
+
+
+class EpochEnd(Callback):
+    """One line an epoch, for people and logs; then whoever listens is told, when its state is on disk: saving
+    comes last of all, so that is when the next epoch begins, or training ends.
+    """
+
+    def __init__(self, listeners: Listeners) -> None:
+        self.listeners = listeners
+        self._began = time.monotonic()
+        self._ended: Epoch | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._began = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._began = time.monotonic()
+        self._tell(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._tell(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        log.info(
+            "epoch %d/%s: %s (%.0f s)",
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            ", ".join(f"{name} {value:.3f}" for name, value in sorted(figures.items())),
+            time.monotonic() - self._began,
+        )
+        assert isinstance(pl_module, CaptioningModule)
+        self._ended = Epoch(pl_module.plan.stage, trainer.current_epoch + 1, pl_module.samples)
+
+    def _tell(self, trainer: L.Trainer) -> None:
+        if self._ended is not None and trainer.is_global_zero:
+            self.listeners.ended(self._ended)
+        self._ended = None

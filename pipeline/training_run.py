@@ -1,0 +1,224 @@
+"""One process of a training run: the network, its stages, and what it leaves in OUT."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.errors import GpucaptError
+from model.recipe import Recipe
+from pipeline import places
+
+if TYPE_CHECKING:
+    from model.captioner import CaptionNetwork, CheckpointConfig
+    from model.stages import Stage, StagePlan
+    from model.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+_SEEN = {
+    "decoder": "the decoder, on stored features: no augmentation but a draw among {views} stored views",
+    "finetune": "decoder and encoder ({part} of it), on pictures: random crops and flips",
+    "self_critical": "the decoder, rewarded by CIDEr-D, on stored features: no augmentation but a draw among"
+    " {views} stored views",
+}
+"""What each stage trains, and what it sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of a run."""
+
+    checkpoint: str
+    val_cider: float
+
+
+def train(
+    data: Path, output: places.Output, recipe: Recipe, *, resume: bool, init_from: Path | None
+) -> Trained:
+    """Train stage by stage. One of several processes where torchrun started them.
+
+    Raises Stopped after a signal; `checkpoint/` then is the best network so far.
+    """
+    from model.precision import choose_device
+    from model.processes import join, wait_for_all
+    from model.stopping import Stopped
+    from pipeline.datasets import read_manifest, read_wordmap
+
+    began = time.time()
+    me = join(choose_device(recipe.device))
+    _keep_quiet(is_first=me.is_first)
+    out = output.path
+    if me.is_first:
+        write_recipe(out, recipe)
+    wait_for_all()
+    manifest, vocabulary = read_manifest(data), read_wordmap(data)
+    config = _config(recipe, int(manifest["settings"]["image_size"]))
+    plans = _plans(out, recipe, config, vocabulary, manifest)
+    try:
+        _run_stages(plans, data, output, resume=resume, init_from=init_from)
+    except Stopped:
+        if me.is_first and any(plan.best.is_dir() for plan in plans):
+            _publish(plans, output, seconds=time.time() - began)
+        raise
+    if me.is_first:
+        _publish(plans, output, seconds=time.time() - began)
+    wait_for_all()
+    return trained_in(output)
+
+
+def trained_in(output: places.Output) -> Trained:
+    """What a run that has ended left in OUT."""
+    return Trained(f"{output.url.rstrip('/')}/checkpoint", _val_cider(output.path / "checkpoint"))
+
+
+def _keep_quiet(*, is_first: bool) -> None:
+    """Leave out what Lightning says to its own users; of several processes one speaks."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    if not is_first:
+        for name in ("gpucapt", "pipeline", "model"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def write_recipe(out: Path, recipe: Recipe) -> None:
+    """Keep the recipe in OUT, every field of it."""
+    import yaml
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def _config(recipe: Recipe, image_size: int) -> CheckpointConfig:
+    from model.captioner import CheckpointConfig, SearchDefaults
+    from model.preparation import Preparation
+
+    return CheckpointConfig(
+        name=recipe.name,
+        encoder={"name": recipe.encoder, "grid": recipe.grid},
+        decoder={"name": recipe.decoder, "options": recipe.decoder_options()},
+        preparation=Preparation(size=image_size),
+        search=SearchDefaults(recipe.max_length, recipe.length_penalty),
+        training={},
+    )
+
+
+def _plans(
+    out: Path, recipe: Recipe, config: CheckpointConfig, vocabulary: Vocabulary, manifest: dict[str, Any]
+) -> list[StagePlan]:
+    from model.stages import StagePlan
+
+    trained: dict[str, Any] = {"dataset": manifest["base"], "recipe": _portable(recipe)}
+    if "fingerprint" in manifest:
+        trained["dataset_fingerprint"] = manifest["fingerprint"]
+    epochs: dict[Stage, int] = {
+        "decoder": recipe.epochs,
+        "finetune": recipe.finetune_epochs,
+        "self_critical": recipe.self_critical_epochs,
+    }
+    plans = [
+        StagePlan(stage, recipe, count, out, config, vocabulary, trained)
+        for stage, count in epochs.items()
+        if count
+    ]
+    if not plans:
+        raise GpucaptError("The recipe trains nothing: the epochs of all stages are 0.")
+    return plans
+
+
+def _portable(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a checkpoint carries it: of files only their names."""
+    files = {
+        name: path and Path(path).name
+        for name, path in (("encoder_weights", recipe.encoder_weights), ("embeddings", recipe.embeddings))
+    }
+    return {**recipe.to_dict(), **files}
+
+
+def _run_stages(
+    plans: list[StagePlan], data: Path, output: places.Output, *, resume: bool, init_from: Path | None
+) -> None:
+    from model.captioner import load_network
+    from model.training import run_stage
+    from pipeline.training_data import load_data, store_views
+    from pipeline.training_pictures import listeners
+
+    # Stages that are done need no data, and what they began with is not needed either.
+    done = [plan for plan in plans if resume and plan.done.is_file()]
+    left = [plan for plan in plans if plan not in done]
+    network = load_network(done[-1].best)[2] if done else _begin(plans[0], init_from)
+    for plan in left:
+        recipe = plan.recipe
+        seen = _SEEN[plan.stage].format(views=recipe.feature_views, part=recipe.encoder_trained)
+        log.info("stage %s: %s", plan.stage, seen)
+        features = None if plan.stage == "finetune" else plan.out / ".training"
+        if features is not None:
+            store_views(data, features, network, recipe)
+        told = listeners(data, output)
+        network = run_stage(plan, network, load_data(data, recipe, features), told, resume=resume)
+
+
+def _begin(plan: StagePlan, init_from: Path | None) -> CaptionNetwork:
+    """A new network, or one that has what fits of another checkpoint's."""
+    import torch
+
+    torch.manual_seed(plan.recipe.seed)
+    if init_from is None:
+        network = _new_network(plan)
+        if plan.recipe.embeddings is not None:
+            _take_embeddings(network, plan, plan.recipe.embeddings)
+        return network
+    from model.captioner import build_network, load_network
+    from model.warm_start import transfer
+
+    _, words, source = load_network(init_from)
+    network = build_network(plan.config, plan.vocabulary)
+    log.info("%s: %s", init_from, transfer(source, words, network, plan.vocabulary))
+    return network
+
+
+def _new_network(plan: StagePlan) -> CaptionNetwork:
+    from model.captioner import build_network
+
+    weights = plan.recipe.encoder_weights
+    if weights is None or weights == "imagenet":
+        return build_network(plan.config, plan.vocabulary, weights)
+    with places.input_file(weights) as path:
+        return build_network(plan.config, plan.vocabulary, path)
+
+
+def _take_embeddings(network: CaptionNetwork, plan: StagePlan, url: str) -> None:
+    import torch
+
+    from model.embeddings import read_glove
+
+    table = network.decoder.embedding.weight
+    with places.input_file(url) as path:
+        vectors, coverage = read_glove(path, plan.vocabulary, table.shape[1])
+    with torch.no_grad():
+        table.copy_(vectors)
+    log.info("%s: %s", url, coverage)
+
+
+def _val_cider(checkpoint: Path) -> float:
+    from model.checkpoint import read_config
+
+    return float(read_config(checkpoint)["training"]["val_cider"])
+
+
+def _publish(plans: list[StagePlan], output: places.Output, *, seconds: float) -> None:
+    """The checkpoint of the stage with the best validation CIDEr becomes the run's: a later one may have
+    brought nothing. Of two alike it is the later one.
+    """
+    from model.checkpoint import read_config, read_tensors, read_vocabulary, write_checkpoint
+
+    best = max((plan.best for plan in reversed(plans) if plan.best.is_dir()), key=_val_cider)
+    config = read_config(best)
+    config["training"]["seconds"] = round(seconds)
+    write_checkpoint(output.path / "checkpoint", config, read_vocabulary(best), read_tensors(best))
+    log.info("%s/checkpoint: the best network, validation CIDEr %.3f", output.url, _val_cider(best))

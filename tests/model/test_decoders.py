@@ -139,7 +139,7 @@ def test_the_projections_of_the_picture_are_made_once_a_picture() -> None:
     network = decoder("transformer")
     calls = []
     for layer in network.get_submodule("layers").children():
-        layer.get_submodule("image").register_forward_hook(lambda *_: calls.append(1))
+        layer.get_submodule("image_in").register_forward_hook(lambda *_: calls.append(1))
     state = network.start(torch.randn(2, 2, 2, CHANNELS))
     for _ in range(4):
         _, state, _ = network.step(torch.full((2, 1), 3), state)

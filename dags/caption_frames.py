@@ -31,6 +31,8 @@ of it):
   variables, or `GPUCAPT_AWS_CONN_ID`, the name of an Airflow connection.
 - `GPUCAPT_EVERY`, `GPUCAPT_MAX_FRAMES`, `GPUCAPT_BEAM_SIZE`, `GPUCAPT_MODEL`, `GPUCAPT_STORY`: what the
   trigger form is filled with. Any other option of `gpucapt ingest` can be set the same way.
+- `GPUCAPT_MODELS`: the registry, a folder or `s3://bucket/prefix`, whose champion is used where no model is
+  named. It is looked up once, by `plan`: a run uses one version from end to end.
 - `GPUCAPT_RUNNER`: where the command lines run. `local` (the default) is a process beside the Airflow worker,
   `docker` a container, `kubernetes` a pod.
 - `GPUCAPT_COMMAND`: how the local runner starts gpucapt. Default: the one in Airflow's own environment.
@@ -84,7 +86,8 @@ def form() -> dict[str, Param]:
             setting("MODEL"),
             type=["null", "string"],
             title="Model",
-            description_md="A checkpoint: a folder or `s3://bucket/prefix`. Empty: the bundled model.",
+            description_md="A checkpoint (a folder or `s3://bucket/prefix`) or a registered model "
+            "(`name/version`). Empty: the champion of `GPUCAPT_MODELS`, else the bundled model.",
         ),
         "story": Param(
             setting("STORY") or STORIES[0],

@@ -82,7 +82,7 @@ def form() -> dict[str, Param]:
         "name": Param(
             setting("NAME") or "gpucapt",
             type="string",
-            pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
             title="Name",
             description_md="What the model is registered as.",
         ),
@@ -222,8 +222,9 @@ with DAG(
 
     def verdict(printed: Any, wanted: bool, offer: Mapping[str, Any]) -> Mapping[str, Any]:
         """What `judge` printed; skips the task for the other outcome."""
-        found = answer("promote", printed, promoted=bool, why=str)
-        if found["promoted"] is not wanted:
+        found = answer("promote", printed, promoted=bool, version=str, champion=str, why=str)
+        # A try whose worker died after the promotion leaves the next one nothing to promote.
+        if (found["promoted"] or found["version"] == found["champion"]) is not wanted:
             raise AirflowSkipException(found["why"])
         get_current_context()["asset_state_store"][DATASET].set(JUDGED, dict(offer))
         return found

@@ -112,7 +112,9 @@ class Server:
 
 
 @contextmanager
-def scheduler(home: Path, *, triggerer: bool = False, **settings: str) -> Iterator[Server]:
+def scheduler(
+    home: Path, *, triggerer: bool = False, paused: bool = False, **settings: str
+) -> Iterator[Server]:
     """A running Airflow with an empty database in ``home``; it is stopped at the end."""
     port, *log_ports = free_ports(3)
     url = f"http://127.0.0.1:{port}"
@@ -126,7 +128,7 @@ def scheduler(home: Path, *, triggerer: bool = False, **settings: str) -> Iterat
         AIRFLOW__CORE__EXECUTION_API_SERVER_URL=f"{url}/execution/",
         AIRFLOW__CORE__PARALLELISM="2",
         AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS="True",
-        AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="False",
+        AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION=str(paused),
         AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES="1",
         AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT=str(log_ports[0]),
         AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT=str(log_ports[1]),

@@ -16,8 +16,8 @@ from tests.dags.script import Scripted
 
 CONF = {"data": "s3://data/flickr", "trainings": "/trainings/"}
 FOLDERS = {"GPUCAPT_DATA": "/data", "GPUCAPT_TRAININGS": "/trainings", "GPUCAPT_MODELS": "/models"}
-BETTER = {"promoted": True, "version": "2", "champion": "gpucapt/2", "why": "CIDEr 0.61 beats 0.58"}
-WORSE = {"promoted": False, "version": "2", "champion": "gpucapt/1", "why": "CIDEr 0.58 is not above 0.61"}
+BETTER = {"promoted": True, "version": "a/2", "champion": "a/2", "why": "CIDEr 0.61 against 0.58"}
+WORSE = {"promoted": False, "version": "a/2", "champion": "a/1", "why": "CIDEr 0.58 against 0.61"}
 
 
 def says(verdict: Any) -> dict[str, Any]:
@@ -92,6 +92,14 @@ def test_a_worse_model_is_no_failure_and_the_run_says_why(dag: Scripted) -> None
     assert WORSE["why"] in found.log
 
 
+def test_a_promotion_whose_worker_died_is_still_one(dag: Scripted) -> None:
+    """The next try finds the run's own version to be the champion, and promotes nothing."""
+    again = {**BETTER, "promoted": False, "why": "a/2 is the champion already"}
+    found = dag.run(says(again))
+    assert (found.tasks["promoted"], found.tasks["kept"]) == ("success", "skipped")
+    assert found.events == {"gpucapt_champion": again}
+
+
 def test_two_runs_do_not_share_a_folder(dag: Scripted) -> None:
     for _ in range(2):
         dag.run(says(WORSE))
@@ -144,7 +152,7 @@ def test_a_step_that_failed_fails_the_run_and_ends_it(dag: Scripted, broken: str
 def test_a_verdict_that_cannot_be_read_says_so(dag: Scripted) -> None:
     found = dag.run(says("promoted it"))
     assert found.state == "failed"
-    assert "the last line of `gpucapt promote` is not JSON with promoted, why" in found.log
+    assert "the last line of `gpucapt promote` is not JSON with promoted, version, champion, why" in found.log
 
 
 def test_it_runs_on_new_datasets_and_by_the_clock_where_folders_are_set(airflow: Airflow) -> None:

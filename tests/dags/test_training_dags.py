@@ -1,0 +1,165 @@
+"""The two DAGs that make models, with the real gpucapt, under the real scheduler, on a slice of pictures.
+
+Pictures and captions in, a champion out; then captions that went wrong, and a model that is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dags.scheduler import Server, scheduler
+from tests.pipeline.captioned import make_dataset
+
+pytest.importorskip("lightning")
+
+RECIPE = """
+encoder: shufflenet_v2_x0_5
+encoder_weights: null
+embedding_size: 16
+hidden_size: 64
+attention: dot
+attention_size: 16
+feature_size: 32
+dropout: 0.0
+epochs: 6
+finetune_epochs: 0
+batch_size: 6
+learning_rate: 0.02
+label_smoothing: 0.0
+average_decay: 0.5
+validation_beam: 1
+precision: fp32
+"""
+"""Enough to learn what the captions are about; the network is random, so not which picture is which."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one DAG."""
+
+    server: Server
+    dag: str
+
+    def unpause(self) -> None:
+        """Let it run: it waits for that at first."""
+        self.server.wait_for_dag(self.dag)
+        self.server.call(f"/api/v2/dags/{self.dag}", {"is_paused": False}, "PATCH")
+
+    def woken_by(self, what: str) -> str:
+        """Wait for a run of this type; its id."""
+
+        def look() -> str | None:
+            found = [run["dag_run_id"] for run in self.server.runs(self.dag) if run["run_type"] == what]
+            return found[-1] if found else None
+
+        run: str = self.server.wait(look, 120, f"a run of {self.dag} that is {what}")
+        return run
+
+    def ended(self, run: str) -> dict[str, str]:
+        """Wait until it has ended; the states of the run (under "") and of its tasks."""
+        return self.server.wait_for_run(self.dag, run)
+
+    def task(self, run: str, task: str) -> dict[str, Any]:
+        """All that is known of a task."""
+        path = f"/api/v2/dags/{self.dag}/dagRuns/{run}/taskInstances/{task}"
+        found: dict[str, Any] = self.server.call(path)
+        return found
+
+    def wait_for_task(self, run: str, task: str, state: str) -> None:
+        """Wait until a task is in that state."""
+
+        def look() -> bool | None:
+            return self.task(run, task)["state"] == state or None
+
+        self.server.wait(look, 120, f"{task} to be {state}")
+
+    def said(self, run: str, task: str) -> str:
+        """What a task returned."""
+        path = f"/api/v2/dags/{self.dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
+        return str(self.server.call(path)["value"])
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, str]:
+    """The settings of both DAGs, and what they work on."""
+    dataset, pictures = make_dataset(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return {
+        "GPUCAPT_DATASET": str(dataset),
+        "GPUCAPT_IMAGES": str(pictures),
+        "GPUCAPT_DATA": str(tmp_path / "data"),
+        "GPUCAPT_TRAININGS": str(tmp_path / "trainings"),
+        "GPUCAPT_MODELS": str(tmp_path / "models"),
+        "GPUCAPT_RECIPE": str(tmp_path / "recipe.yaml"),
+        "GPUCAPT_NAME": "ours",
+        "GPUCAPT_MIN_WORD_FREQ": "1",
+        "GPUCAPT_IMAGE_SIZE": "64",
+        "GPUCAPT_DEVICE": "cpu",
+        "GPUCAPT_BEAM_SIZE": "2",
+        "GPUCAPT_RETRIES": "0",
+        "GPUCAPT_PREPROCESS_SCHEDULE": "none",
+        "GPUCAPT_RETRAIN_SCHEDULE": "@yearly",
+    }
+
+
+def champion(folders: dict[str, str]) -> str:
+    """The version that captions are made with."""
+    best = json.loads(Path(folders["GPUCAPT_MODELS"], "champion.json").read_text())["champion"]
+    return f"{best['name']}/{best['version']}"
+
+
+def confuse(dataset: Path) -> None:
+    """A delivery in which something went wrong: all pictures to learn from have the same odd captions."""
+    content = json.loads(dataset.read_text())
+    for image in content["images"]:
+        if image["split"] != "test":
+            image["sentences"] = [{"raw": "xx yy", "tokens": ["xx", "yy"]}] * 5
+    dataset.write_text(json.dumps(content))
+
+
+@pytest.mark.slow
+def test_a_champion_is_made_and_a_worse_model_is_refused(
+    folders: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with scheduler(tmp_path_factory.mktemp("airflow-server"), paused=True, **folders) as server:
+        made, trained = Runs(server, "preprocess_hdf5"), Runs(server, "retrain_captioner")
+        made.unpause()
+        states = made.ended(server.trigger(made.dag, {}))
+        assert states[""] == states["announce"] == "success", server.logs()
+
+        # By the clock, whose last time is past. Without a champion the bundled model is the one to beat.
+        trained.unpause()
+        first = trained.woken_by("scheduled")
+        states = trained.ended(first)
+        assert states["promoted"] == "success" and states["kept"] == "skipped", server.logs()
+        best, why = champion(folders), trained.said(first, "promoted")
+        assert best.startswith("ours/") and "the bundled model" in why and "better by" in why
+        [event] = server.call("/api/v2/assets/events?source_dag_id=retrain_captioner")["asset_events"]
+        assert event["extra"]["champion"] == best and event["extra"]["why"] == why
+
+        # By a new dataset. Whoever wants to make another one has to wait until it is no longer read.
+        confuse(Path(folders["GPUCAPT_DATASET"]))
+        states = made.ended(server.trigger(made.dag, {}))
+        assert states["announce"] == "success", server.logs()
+        second = trained.woken_by("asset_triggered")
+        trained.wait_for_task(second, "train", "running")
+        third = server.trigger(made.dag, {})
+        states = trained.ended(second)
+        assert states[""] == states["kept"] == "success", server.logs()
+        assert states["promoted"] == "skipped"
+        assert f"of {best}" in trained.said(second, "kept") and "worse by" in trained.said(second, "kept")
+        assert champion(folders) == best
+
+        states = made.ended(third)
+        assert states[""] == "success" and states["announce"] == "skipped", server.logs()
+        began, judged = made.task(third, "preprocess"), trained.task(second, "judge")
+        assert began["start_date"] > judged["end_date"]
+
+        # What was judged is not judged again, unless somebody asks for it by hand.
+        server.call(f"/api/v2/dags/{trained.dag}/dagRuns/{first}/clear", {"dry_run": False})
+        assert trained.ended(first)["due"] == "skipped", server.logs()

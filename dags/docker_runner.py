@@ -169,12 +169,22 @@ def taken_devices(known: list[str], *, all_of_them: bool, log: Callable[..., Non
 def locked(device: str, *, wait: bool = False) -> int:
     """The open file that is the lock of a GPU; -1 where another task has it."""
     path = Path(tempfile.gettempdir(), f"gpucapt-gpu-{re.sub(r'[^A-Za-z0-9-]', '_', device)}.lock")
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    file = opened(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(file)
         return -1
+    return file
+
+
+def opened(path: Path) -> int:
+    """A file that is there for its lock alone. Whoever came first made it, so others need not write to it."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    os.fchmod(file, 0o644)  # whatever the umask
     return file
 
 

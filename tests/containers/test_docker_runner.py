@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,23 @@ def test_what_a_task_left_behind_whose_process_was_killed_is_removed_by_the_next
     found = in_airflow(tmp_path, 'found = run("--version")', settings)
     assert found.startswith("gpucapt ")
     assert engine.client.containers.list(all=True) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+def test_tasks_of_two_users_wait_for_each_other(tmp_path: Path) -> None:
+    code = """
+        from docker_runner import locked
+        os.umask(0o077)
+        mine = locked("0")
+        if (child := os.fork()) == 0:
+            os.setuid(65534)
+            os._exit(0 if locked("0") == -1 and locked("1") >= 0 else 1)
+        theirs = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        found = [mine >= 0, theirs, locked("1") >= 0]
+    """
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o1777)
+        assert in_airflow(tmp_path, code, {"TMPDIR": shared}) == [True, 0, True]
 
 
 def test_a_gpu_is_one_tasks_at_a_time(tmp_path: Path) -> None:

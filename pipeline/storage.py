@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from model.errors import GpucaptError
+from pipeline.fencing import fenced
 from pipeline.s3_names import SCHEME, Place
 
 
@@ -27,7 +28,8 @@ def nothing() -> None:
 
 
 Unreadable = Callable[[str, str], None]
-"""Told of a folder that cannot be listed: its key and one line that says why."""
+"""Told of what a listing leaves out (a folder or file that cannot be looked at, a key that could be no file):
+its key and one line that says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class Storage(ABC):
     ) -> Iterator[Entry]:
         """Every object whose key begins with `prefix` and is greater than `after`, in key order.
 
-        A folder below that cannot be read is told to `unreadable` and left out; without it, it is an error.
+        What cannot be looked at is told to `unreadable` and left out; without it, it is an error. Keys that
+        could be no file are left out either way.
         """
 
     @abstractmethod
@@ -128,18 +131,27 @@ class Storage(ABC):
         """Copy to another storage, verify the copy, then delete: the object is never in neither place.
 
         Raises GpucaptError, and leaves the object where it was, when the copy differs or when the object
-        changed meanwhile.
+        changed meanwhile. Nothing is put at the other key once the object has changed. What does lie there
+        stays: when two move the same object at the same time, it may be all that is left of it.
         """
         before = self.stat(key)
         if before is None:
             raise GpucaptError(f"{self.url}/{key} is gone and cannot be moved")
+        changed = f"{self.url}/{key} changed while it was moved to {other.url}/{other_key}"
+
+        def check() -> None:
+            with fenced(nothing):  # looking may be a request, too
+                if self.stat(key) != before:
+                    raise GpucaptError(changed)
+
         with self.local_path(key) as path:
             wanted = sha256(path)
-            other.upload(path, other_key)
+            with fenced(check):
+                other.upload(path, other_key)
         with other.local_path(other_key) as path:
-            copied = sha256(path)
-        if copied != wanted or self.stat(key) != before:
-            raise GpucaptError(f"{self.url}/{key} changed while it was moved to {other.url}/{other_key}")
+            if sha256(path) != wanted:
+                raise GpucaptError(changed)
+        check()
         self.delete(key)
 
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pipeline.s3_storage
+import pipeline.storage
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
 from pipeline.local_storage import LocalStorage, key_from_name, name_from_key
@@ -299,6 +300,24 @@ def test_a_move_between_a_folder_and_another_storage(
     assert (keys(storage), folder.read("run/clip.mp4")) == ([], b"film")
     folder.move("run/clip.mp4", storage, "back.mp4")
     assert (keys(folder), storage.read("back.mp4")) == ([], b"film")
+
+
+@pytest.mark.parametrize("size", [1, 6 << 20], ids=["small", "in parts"])
+def test_what_changes_before_its_copy_is_there_is_not_copied(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setenv("GPUCAPT_S3_PART_SIZE", str(5 << 20))
+    folder = LocalStorage(tmp_path / "folder")
+    folder.write("clip.mp4", bytes(size))
+
+    def sent_again(path: Path) -> str:
+        path.write_bytes(b"n" * size)
+        return "digest of the old"
+
+    monkeypatch.setattr(pipeline.storage, "sha256", sent_again)
+    with pytest.raises(GpucaptError, match="changed while"):
+        Storage.move(folder, "clip.mp4", storage, "archive/clip.mp4")
+    assert (keys(storage), folder.read("clip.mp4")) == ([], b"n" * size)
 
 
 def test_moving_what_is_gone_says_so(storage: Storage) -> None:

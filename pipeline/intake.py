@@ -22,7 +22,7 @@ from pipeline.orders import Order, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
 from pipeline.pieces import Mark, parts_of
 from pipeline.progress import Progress
-from pipeline.reading import Chunk, End, Failed, Reader, Work, one_line
+from pipeline.reading import Chunk, End, Failed, Reader, Work, reason_of
 from pipeline.source_info import SourceInfo
 from pipeline.sources import Piece, SetAside, Source, still_entries
 from pipeline.stills import saved_rows
@@ -305,4 +305,4 @@ class Intake:
                 raise
             _log.debug("cannot read %s", work.info.key, exc_info=True)
             if not work.abandoned:
-                self._channel.put(Failed(work, one_line(error)))
+                self._channel.put(Failed(work, reason_of(error)))

@@ -187,7 +187,7 @@ class Reader:
         except (StorageUnavailable, CancelledError, Stopped):  # says nothing about the still
             raise
         except Exception as error:  # whatever a strange file makes a decoder do costs this still alone
-            row = Row(position, entry.name, None, "", [], 0.0, entry.etag, error=one_line(error))
+            row = Row(position, entry.name, None, "", [], 0.0, entry.etag, error=reason_of(error))
             return row, None
 
 
@@ -227,7 +227,7 @@ def _result(one: Future[_Item] | _Item) -> _Item:
     return one.result() if isinstance(one, Future) else one
 
 
-def one_line(error: BaseException) -> str:
-    """An error as one line for people."""
+def reason_of(error: BaseException) -> str:
+    """Why something cannot be used, as one line for people."""
     text = " ".join(str(error).split())
     return text if isinstance(error, BadInput) and text else f"{type(error).__name__}: {text}".rstrip(": ")

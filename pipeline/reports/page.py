@@ -18,7 +18,7 @@ import jinja2
 
 from pipeline.confidence import LOW_CONFIDENCE, confidence
 from pipeline.reports.series import Series
-from pipeline.reports.text import one_line, printable, script_json
+from pipeline.reports.text import printable, script_json, single_spaced
 from pipeline.rows import MAX_ILLUSTRATED, Row, illustration_stride
 from pipeline.source_info import SourceInfo
 from pipeline.stories import Story
@@ -129,7 +129,7 @@ def _frame_objects(rows: Iterator[Row]) -> Iterator[str]:
         frame: dict[str, object] = {
             "position": row.position,
             "x": _x(row),
-            "frame": one_line(row.frame) if isinstance(row.frame, str) else row.frame,
+            "frame": single_spaced(row.frame) if isinstance(row.frame, str) else row.frame,
             "time": row.timestamp_s,
             "caption": row.caption,
             "words": row.words,
@@ -162,7 +162,7 @@ def _said(value: object) -> object:
 
 
 def _shown(value: object) -> str:
-    return printable(one_line(str(value)))
+    return printable(single_spaced(str(value)))
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.reports.tables import TableWriter
-from pipeline.reports.text import one_line, printable
+from pipeline.reports.text import printable, single_spaced
 from pipeline.rows import Row
 from pipeline.source_info import SourceInfo
 
@@ -44,7 +44,7 @@ class CueMaker:
     def add(self, timestamp_s: float, caption: str) -> Cue | None:
         """Take the next frame; return a cue when one is known to be whole."""
         now = max(round(timestamp_s * 1000), 0)
-        text = one_line(caption)
+        text = single_spaced(caption)
         if self._start is None:
             self._start = self._time = now
             self._text = text

@@ -20,7 +20,7 @@ def printable(text: str) -> str:
     return text if text.isascii() else _LONE_SURROGATES.sub("\ufffd", text)
 
 
-def one_line(text: str) -> str:
+def single_spaced(text: str) -> str:
     """Return ``text`` with every run of white space, line breaks included, as one space."""
     return _WHITE_SPACE.sub(" ", text).strip()
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline import places
-from pipeline.checkpoints import checkpoint_folder
 from pipeline.interruption import Interrupted
+from pipeline.storage import is_s3
 
 if TYPE_CHECKING:
     from pipeline.training_run import Trained
@@ -62,10 +62,15 @@ def run_train(
     one, as one of several, that is how many there are. In an object store OUT is kept up to date about once a
     minute, between epochs, so that a run that dies can be resumed from there by another machine.
     """
-    from model.stopping import Stopped
     from pipeline import launching
 
     launched = launching.is_launched()
+    if not launched and launching.is_one_of_several() and (is_s3(data) or is_s3(out)):
+        raise GpucaptError(
+            "Processes that torchrun starts share DATA and OUT as folders; s3:// goes with --processes, which "
+            "fetches and sends for all of them."
+        )
+    count = launching.count(processes, recipe.device)
     with places.output_folder(out, also_when_failed=True) as output:
         if not launched:
             if output.holds(".training") and not resume:
@@ -74,13 +79,13 @@ def run_train(
                 )
             if resume:
                 output.fetch()
-        start = None if init_from is None else checkpoint_folder(init_from)
-        count = launching.count(processes, recipe.device)
+        start = None if init_from is None else resolve_model(init_from).directory
         with places.input_folder(data, wanted=_but_for("test")) as folder:
             if count > 1:
                 return launching.train_together(
                     count, data, out, output, recipe, resume=resume, init_from=start
                 )
+            from model.stopping import Stopped
             from pipeline.training_run import train
 
             try:

@@ -6,6 +6,7 @@ Pictures and captions in, a champion out; then captions that went wrong, and a m
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,8 @@ def folders(tmp_path: Path) -> dict[str, str]:
         "GPUCAPT_RETRIES": "0",
         "GPUCAPT_PREPROCESS_SCHEDULE": "none",
         "GPUCAPT_RETRAIN_SCHEDULE": "@yearly",
+        # Without Java there is no METEOR, which would take most of the time.
+        "PATH": str(Path(sys.executable).parent),
     }
 
 

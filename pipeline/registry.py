@@ -221,7 +221,7 @@ class Registry:
         """
         there = self.find(version.name, version.version)
         if there is not None:
-            return self.whole(self._same(there, version))
+            return self.whole(self._same(there, version, checkpoint))
         claim, mine = f"{version.id}/{_CLAIM}", _json(version.files)
         if self.storage.create(claim, mine) is None and self._content(claim) not in (mine, None):
             raise GpucaptError(
@@ -231,7 +231,7 @@ class Registry:
         self._upload(checkpoint, version)
         if self.storage.create(f"{version.id}/{VERSION}", version.to_json()) is None:
             there = self.find(version.name, version.version)
-            version = version if there is None else self._same(there, version)
+            version = version if there is None else self._same(there, version, checkpoint)
         self.storage.delete(claim)
         return version
 
@@ -244,8 +244,13 @@ class Registry:
                     raise GpucaptError(f"{checkpoint / name} changed while it was registered; try again")
                 self.storage.upload(copied, f"{version.id}/{name}")
 
-    def _same(self, there: Version, wanted: Version) -> Version:
-        if there.files != wanted.files:
+    def _same(self, there: Version, wanted: Version, checkpoint: Path) -> Version:
+        """What is there, if it is the same model: a training that is resumed may tell of itself otherwise."""
+        different = [name for name in CHECKPOINT_FILES if there.files[name] != wanted.files[name]]
+        if different == [CONFIG]:
+            theirs, ours = self._content(f"{there.id}/{CONFIG}"), (checkpoint / CONFIG).read_bytes()
+            different = [] if theirs and _but_training(theirs) == _but_training(ours) else different
+        if different:
             raise GpucaptError(
                 f"{there.id} is registered already, with other content; name another --version"
             )
@@ -358,6 +363,13 @@ def parse_id(text: str) -> tuple[str, str | None] | None:
     """The name and the version, if any, that ``name`` or ``name/version`` gives; None for other text."""
     match = _WHICH.fullmatch(text)
     return None if match is None or text in RESERVED else (match["name"], match["version"])
+
+
+def _but_training(config: bytes) -> object:
+    try:
+        return {name: value for name, value in json.loads(config).items() if name != "training"}
+    except _DAMAGE:
+        return config
 
 
 def _check_name(name: str, option: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline import places
+from pipeline.code_version import code_version
 
 if TYPE_CHECKING:
     from model.captioner import CaptionNetwork, CheckpointConfig
@@ -57,8 +58,7 @@ def train(
         write_recipe(out, recipe)
     wait_for_all()
     manifest, vocabulary = read_manifest(data), read_wordmap(data)
-    config = _config(recipe, int(manifest["settings"]["image_size"]))
-    plans = _plans(out, recipe, config, vocabulary, manifest)
+    plans = plan_stages(out, recipe, vocabulary, manifest)
     try:
         _run_stages(plans, data, output, resume=resume, init_from=init_from)
     except Stopped:
@@ -108,12 +108,18 @@ def _config(recipe: Recipe, image_size: int) -> CheckpointConfig:
     )
 
 
-def _plans(
-    out: Path, recipe: Recipe, config: CheckpointConfig, vocabulary: Vocabulary, manifest: dict[str, Any]
+def plan_stages(
+    out: Path, recipe: Recipe, vocabulary: Vocabulary, manifest: dict[str, Any]
 ) -> list[StagePlan]:
+    """The stages that a recipe wants, one after the other. Raises GpucaptError where there are none."""
     from model.stages import StagePlan
 
-    trained: dict[str, Any] = {"dataset": manifest["base"], "recipe": _portable(recipe)}
+    config = _config(recipe, int(manifest["settings"]["image_size"]))
+    trained: dict[str, Any] = {
+        "dataset": manifest["base"],
+        "recipe": _portable(recipe),
+        "code_version": code_version(),
+    }
     if "fingerprint" in manifest:
         trained["dataset_fingerprint"] = manifest["fingerprint"]
     epochs: dict[Stage, int] = {

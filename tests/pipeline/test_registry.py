@@ -88,6 +88,19 @@ def test_the_same_checkpoint_is_registered_once(registry: Registry, two_models: 
     assert [version.id for version in registry.versions()] == ["pets/v1"]
 
 
+def test_a_training_that_was_resumed_is_no_other_model(
+    registry: Registry, two_models: Two, tmp_path: Path
+) -> None:
+    register(two_models[0], "pets", "v1")
+    again = Path(shutil.copytree(two_models[0], tmp_path / "again"))
+    config = json.loads((again / CONFIG).read_text())
+    (again / CONFIG).write_text(json.dumps({**config, "training": {"seconds": 7}}))
+    assert "champion already" in promote(str(again), name="pets", version="v1")["why"]
+    (again / CONFIG).write_text(json.dumps({**config, "search": {"max_length": 3}}))
+    with pytest.raises(GpucaptError, match="with other content"):
+        promote(str(again), name="pets", version="v1")
+
+
 def test_what_others_do_to_the_checkpoint_later_does_not_reach_the_registry(
     registry: Registry, two_models: Two, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline import places
 from pipeline.interruption import Interrupted
+from pipeline.models import resolve_model
 from pipeline.storage import is_s3
 
 if TYPE_CHECKING:

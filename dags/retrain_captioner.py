@@ -77,7 +77,8 @@ def form() -> dict[str, Param]:
             setting("INIT_FROM"),
             type=["null", "string"],
             title="Begin with",
-            description_md="A checkpoint whose weights training begins with. Empty: it begins anew.",
+            description_md="A checkpoint or registered model, `champion` or `bundled`, whose weights "
+            "training begins with. Empty: it begins anew.",
         ),
         "name": Param(
             setting("NAME") or "gpucapt",
@@ -104,9 +105,8 @@ def form() -> dict[str, Param]:
         "least_gain": Param(
             number("LEAST_GAIN", 0.0),
             type="number",
-            minimum=0,
             title="Least gain",
-            description_md="By how much the new model must be better: 0.01 is one hundredth of that score.",
+            description_md="By how much the new model must be better, such as 0.01; below 0: may be worse.",
         ),
     }
 

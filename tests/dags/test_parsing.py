@@ -37,6 +37,13 @@ def test_every_dag_parses_without_what_only_workers_have(airflow: Airflow, setti
     assert WORKERS_ONLY & set(found["modules"]) == set()
 
 
+@pytest.mark.parametrize("runner", ["docker", "kubernetes"])
+def test_every_dag_parses_for_every_runner(airflow: Airflow, runner: str) -> None:
+    found = airflow.parse(GPUCAPT_RUNNER=runner, GPUCAPT_GPU_POOL="gpu", GPUCAPT_TRAINING_GPUS="8")
+    assert found["errors"] == []
+    assert set(found["dags"]) == {"caption_frames", "preprocess_hdf5", "retrain_captioner"}
+
+
 def test_they_are_the_same_each_time(airflow: Airflow) -> None:
     """Otherwise each parse would be a new version of the DAG."""
     first, second = (airflow.parse()["dags"] for _ in range(2))

@@ -210,7 +210,7 @@ def test_the_form_refuses_what_cannot_work(airflow: Airflow) -> None:
         "a field of no recipe": {**CONF, "options": {"--resume": "x"}},
         "a list for a field": {**CONF, "options": {"epochs": [1]}},
         "another split": {**CONF, "split": "train"},
-        "a loss for a gain": {**CONF, "least_gain": -1},
+        "a gain in words": {**CONF, "least_gain": "much"},
     }
     fine = {"only folders": CONF, "emptied": {**CONF, "options": None, "recipe": None, "init_from": ""}}
     found = airflow.refusals({**bad, **fine}, dag="retrain_captioner")

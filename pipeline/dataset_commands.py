@@ -71,6 +71,11 @@ def run_preprocess(
         report = place.write(planned, published)
         for image, reason in report.skipped:
             log.warning("left out %s: %s", image, reason)
+        if report.near_duplicates:
+            log.warning(
+                "%d pairs of pictures in different splits look the same; dataset.html shows them",
+                report.near_duplicates,
+            )
         counts = ", ".join(f"{split} {count}" for split, count in report.pictures.items())
         log.info("%s: %s; %d words; %.0f s", out, counts, report.words, time.monotonic() - began)
     return {

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
@@ -103,7 +102,10 @@ def dhash(picture: NDArray[np.uint8]) -> int:
     import cv2
     import numpy as np
 
-    small = np.asarray(cv2.resize(picture[1], (9, 8), interpolation=cv2.INTER_AREA))
+    # In two steps: to average whole blocks of pixels first is four times as fast.
+    side = picture.shape[1] // max(1, picture.shape[1] // 32)
+    smaller = cv2.resize(picture[1], (side, side), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(smaller, (9, 8), interpolation=cv2.INTER_AREA))
     return int.from_bytes(np.packbits(small[:, :-1] < small[:, 1:]).tobytes())
 
 
@@ -189,12 +191,12 @@ def _begin() -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = os.getppid()
+    asker = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
+        if asker is not None:
+            asker.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -26,6 +26,8 @@ from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
 from pipeline.annotations import Example
 from pipeline.dataset_plan import Plan, Preprocessing, plan
+from pipeline.dataset_report import NAME as PAGE
+from pipeline.dataset_report import write_report
 from pipeline.datasets import MANIFEST
 from pipeline.split_pictures import Kept, Progress, lay_out, write_pictures
 
@@ -46,6 +48,8 @@ class Report:
     """Of what the training set is: captions, vocabulary, splits and pictures, on whatever machine."""
     changed: bool
     """Whether it is another one than what was published there before."""
+    near_duplicates: int = 0
+    """Pairs of pictures in different splits that look the same."""
 
 
 def preprocess(
@@ -102,7 +106,8 @@ def is_done(planned: Plan, published: dict[str, Any], size_of: Callable[[str], i
 def report_of(published: dict[str, Any]) -> Report:
     """What a published dataset says of itself."""
     skipped = [(name, reason) for name, reason in published["skipped"]]
-    told = {name: published[name] for name in ("base", "pictures", "words", "fingerprint")}
+    names = ("base", "pictures", "words", "fingerprint", "near_duplicates")
+    told = {name: published[name] for name in names}
     return Report(**told, skipped=skipped, changed=False)
 
 
@@ -128,6 +133,7 @@ def write_dataset(
         changed = published.get("fingerprint") != fingerprint
         counts = {split: len(some.rows) for split, some in kept.items()}
         report = Report(planned.base, counts, len(words), skipped, fingerprint, changed)
+        told[PAGE], report.near_duplicates = _write_page(files, planned, kept, words, report)
         _write_json(files / MANIFEST, _manifest(planned, report, told))
         _publish(files, {_images(split, planned.base): some.path for split, some in kept.items()}, out, work)
         for name in stale_files(published, out):
@@ -242,10 +248,21 @@ def _manifest(planned: Plan, report: Report, files: dict[str, dict[str, Any]]) -
         "words": report.words,
         "skipped": report.skipped,
         "captionless": planned.captionless,
+        "near_duplicates": report.near_duplicates,
         "fingerprint": report.fingerprint,
         "inputs": planned.inputs,
         "files": files,
     }
+
+
+def _write_page(
+    files: Path, planned: Plan, kept: dict[str, Kept], words: Vocabulary, report: Report
+) -> tuple[dict[str, Any], int]:
+    """Write the page that shows the dataset; → its size and checksum, and the near-duplicates."""
+    path = files / PAGE
+    pairs = write_report(path, planned, kept, words, report.skipped, report.fingerprint)
+    data = path.read_bytes()
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}, pairs
 
 
 def _write_json(path: Path, content: Any) -> dict[str, Any]:

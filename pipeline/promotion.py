@@ -15,6 +15,7 @@ from model.checkpoint import BUNDLED
 from model.errors import GpucaptError
 from pipeline import places
 from pipeline.code_version import code_version
+from pipeline.errors import StorageUnavailable
 from pipeline.evaluation import SCORES, Evaluating, evaluate
 from pipeline.models import Model, champion_of, registered, resolve_model
 from pipeline.registry import Champions, Registry, Version, new_version
@@ -197,7 +198,7 @@ def _compare(
     if current is None and not BUNDLED.is_dir():
         why = f"{gate.metric} {score:.4f}; there is no champion that can be used, nor a bundled model"
         return Verdict(True, why, {"metric": gate.metric, "score": score})
-    rival = "the bundled model, which jobs use while there is no champion" if current is None else current.id
+    rival = "the bundled model, as there is no champion that can be used" if current is None else current.id
     if current is not None and current.weights == candidate.weights:
         return Verdict(False, f"it has the same weights as the champion {current.id}")
     theirs = _of_champion(registry, gate, current, facts)
@@ -221,7 +222,15 @@ def _of_champion(
     if found is not None and all(found.get(key) == facts.get(key) for key in _COMPARED):
         return found
     how = replace(gate.how, precision=facts["precision"])
-    found = evaluate(resolve_model("bundled" if current is None else current.id), gate.data, how)
+    rival = "bundled" if current is None else current.id
+    try:
+        found = evaluate(resolve_model(rival), gate.data, how)
+    except StorageUnavailable:
+        raise
+    except GpucaptError as error:
+        raise GpucaptError(
+            f"the champion {rival} cannot be evaluated: {error}; roll back, or promote without --if-better"
+        ) from error
     different = [key for key in _COMPARED if found.get(key) != facts.get(key)]
     if different:
         raise GpucaptError(

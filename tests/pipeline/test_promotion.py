@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import BUNDLED
+from model.checkpoint import BUNDLED, CONFIG
 from model.errors import GpucaptError
 from pipeline.evaluation import SCORES, Evaluating, evaluate
 from pipeline.models import resolve_model
 from pipeline.places import local
 from pipeline.promotion import Gate, promote
 from pipeline.registry import Registry
+from pipeline.storage import open_storage
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import command, run
 from tests.pipeline.registries import damage, register, two_models
@@ -128,7 +129,7 @@ def test_without_a_champion_the_bundled_model_is_the_one_to_beat(
 ) -> None:
     told = promote(str(ranked[1]), name="pets", version="v1", gate=gate(data, least_gain=1.1))
     assert (told["promoted"], told["champion"]) == (False, "bundled")
-    assert "the bundled model, which jobs use while there is no champion" in told["why"]
+    assert "the bundled model, as there is no champion that can be used" in told["why"]
     assert told["champion_score"] == score("bundled", data)
     assert resolve_model(None).directory == BUNDLED
     assert promote("pets/v1", gate=gate(data, least_gain=-1.1))["champion"] == "pets/v1"
@@ -181,6 +182,43 @@ def test_a_damaged_champion_does_not_stand_in_the_way_of_a_better_one(
     assert told["promoted"] and told["champion"] == "pets/v2"
     damage(registry, "pets/v2")
     assert promote(str(ranked[1]), name="pets", version="v3")["champion"] == "pets/v3"
+
+
+def test_a_champion_that_this_version_cannot_load_is_named(
+    registry: Registry, data: Path, ranked: Two, tmp_path: Path
+) -> None:
+    old = Path(shutil.copytree(ranked[1], tmp_path / "old"))
+    config = json.loads((old / CONFIG).read_text())
+    config["decoder"]["options"]["hidden_size"] = 5
+    (old / CONFIG).write_text(json.dumps(config))
+    register(old, "pets", "v1")
+    with pytest.raises(GpucaptError, match=r"the champion pets/v1 cannot be evaluated: .* roll back"):
+        promote(str(ranked[0]), name="pets", version="v2", gate=gate(data))
+    assert resolve_model(None).id == "pets/v1"
+    assert [version.id for version in registry.versions()] == ["pets/v1", "pets/v2"]
+
+
+def test_everything_may_lie_in_an_object_store(
+    bucket: str, data: Path, ranked: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    better, worse = ranked
+    place = f"s3://{bucket}"
+    monkeypatch.setenv("GPUCAPT_MODELS", f"{place}/models")
+    monkeypatch.setenv("GPUCAPT_CACHE", str(tmp_path / "cache"))
+    for folder, url in ((data, f"{place}/data"), (better, f"{place}/run/checkpoint")):
+        for path in folder.iterdir():
+            open_storage(url).upload(path, path.name)
+    register(worse, "pets", "v1")
+    model = resolve_model(f"{place}/run/checkpoint")
+    evaluate(model, f"{place}/data", HOW, f"{place}/run/test")
+    there = Gate(f"{place}/data", METRIC, 0.0, HOW)
+    told = promote(
+        f"{place}/run/checkpoint", name="pets", version="v2", gate=there, evaluation=f"{place}/run/test"
+    )
+    assert told["promoted"] and told["champion_score"] == score(worse, data)
+    version = Registry.required().find("pets", "v2")
+    assert version is not None and version.origin == f"{place}/run/checkpoint"
+    assert resolve_model(None).id == "pets/v2"
 
 
 def test_the_commands_as_users_run_them(registry: Registry, data: Path, ranked: Two) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.dags.conftest import Airflow
 from tests.dags.scheduler import Server, scheduler
 from tests.pipeline.captioned import make_dataset
+from tests.services.s3 import S3Server
 
 pytest.importorskip("lightning")
 
@@ -85,18 +87,15 @@ class Runs:
         return str(self.server.call(path)["value"])
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> dict[str, str]:
-    """The settings of both DAGs, and what they work on."""
-    dataset, pictures = make_dataset(tmp_path)
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+def settings(place: str) -> dict[str, str]:
+    """The settings of both DAGs for what lies in a folder or under a prefix."""
     return {
-        "GPUCAPT_DATASET": str(dataset),
-        "GPUCAPT_IMAGES": str(pictures),
-        "GPUCAPT_DATA": str(tmp_path / "data"),
-        "GPUCAPT_TRAININGS": str(tmp_path / "trainings"),
-        "GPUCAPT_MODELS": str(tmp_path / "models"),
-        "GPUCAPT_RECIPE": str(tmp_path / "recipe.yaml"),
+        "GPUCAPT_DATASET": f"{place}/dataset.json",
+        "GPUCAPT_IMAGES": f"{place}/pictures",
+        "GPUCAPT_DATA": f"{place}/data",
+        "GPUCAPT_TRAININGS": f"{place}/trainings",
+        "GPUCAPT_MODELS": f"{place}/models",
+        "GPUCAPT_RECIPE": f"{place}/recipe.yaml",
         "GPUCAPT_NAME": "ours",
         "GPUCAPT_MIN_WORD_FREQ": "1",
         "GPUCAPT_IMAGE_SIZE": "64",
@@ -110,9 +109,16 @@ def folders(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def champion(folders: dict[str, str]) -> str:
-    """The version that captions are made with."""
-    best = json.loads(Path(folders["GPUCAPT_MODELS"], "champion.json").read_text())["champion"]
+def delivery(folder: Path) -> Path:
+    """Pictures, their captions and a recipe."""
+    make_dataset(folder)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder
+
+
+def champion(content: str | bytes) -> str:
+    """The version that captions are made with, as champion.json has it."""
+    best = json.loads(content)["champion"]
     return f"{best['name']}/{best['version']}"
 
 
@@ -127,8 +133,9 @@ def confuse(dataset: Path) -> None:
 
 @pytest.mark.slow
 def test_a_champion_is_made_and_a_worse_model_is_refused(
-    folders: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    folders = settings(str(delivery(tmp_path)))
     with scheduler(tmp_path_factory.mktemp("airflow-server"), paused=True, **folders) as server:
         made, trained = Runs(server, "preprocess_hdf5"), Runs(server, "retrain_captioner")
         made.unpause()
@@ -140,13 +147,14 @@ def test_a_champion_is_made_and_a_worse_model_is_refused(
         first = trained.woken_by("scheduled")
         states = trained.ended(first)
         assert states["promoted"] == "success" and states["kept"] == "skipped", server.logs()
-        best, why = champion(folders), trained.said(first, "promoted")
+        crown = tmp_path / "models" / "champion.json"
+        best, why = champion(crown.read_text()), trained.said(first, "promoted")
         assert best.startswith("ours/") and "the bundled model" in why and "better by" in why
         [event] = server.call("/api/v2/assets/events?source_dag_id=retrain_captioner")["asset_events"]
         assert event["extra"]["champion"] == best and event["extra"]["why"] == why
 
         # By a new dataset. Whoever wants to make another one has to wait until it is no longer read.
-        confuse(Path(folders["GPUCAPT_DATASET"]))
+        confuse(tmp_path / "dataset.json")
         states = made.ended(server.trigger(made.dag, {}))
         assert states["announce"] == "success", server.logs()
         second = trained.woken_by("asset_triggered")
@@ -156,7 +164,7 @@ def test_a_champion_is_made_and_a_worse_model_is_refused(
         assert states[""] == states["kept"] == "success", server.logs()
         assert states["promoted"] == "skipped"
         assert f"of {best}" in trained.said(second, "kept") and "worse by" in trained.said(second, "kept")
-        assert champion(folders) == best
+        assert champion(crown.read_text()) == best
 
         states = made.ended(third)
         assert states[""] == "success" and states["announce"] == "skipped", server.logs()
@@ -166,3 +174,18 @@ def test_a_champion_is_made_and_a_worse_model_is_refused(
         # What was judged is not judged again, unless somebody asks for it by hand.
         server.call(f"/api/v2/dags/{trained.dag}/dagRuns/{first}/clear", {"dry_run": False})
         assert trained.ended(first)["due"] == "skipped", server.logs()
+
+
+@pytest.mark.slow
+def test_the_same_from_bucket_to_bucket(
+    airflow: Airflow, s3_server: S3Server, bucket: str, tmp_path: Path
+) -> None:
+    for path in delivery(tmp_path / "delivery").rglob("*.*"):
+        s3_server.client.upload_file(str(path), bucket, f"in/{path.relative_to(tmp_path / 'delivery')}")
+    env = {**s3_server.variables(), **settings(f"s3://{bucket}/in")}
+    made = airflow.run({}, env=env, dag="preprocess_hdf5")
+    assert made.state == made.tasks["announce"] == "success", made.log
+    trained = airflow.run({}, env=env, dag="retrain_captioner")
+    assert trained.state == trained.tasks["promoted"] == "success", trained.log
+    content = s3_server.client.get_object(Bucket=bucket, Key="in/models/champion.json")["Body"].read()
+    assert trained.events["gpucapt_champion"]["champion"] == champion(content)

@@ -38,8 +38,8 @@ def score_captions(candidates: Mapping[str, str], references: Captions, *, meteo
     bleu, each = Bleu(4).compute_score(truth, said, verbose=0)
     for n in range(4):
         corpus[f"BLEU-{n + 1}"] = float(bleu[n])
-    for name, value in zip(truth, each[3], strict=True):
-        pictures[name]["BLEU-4"] = float(value)
+        for name, value in zip(truth, each[n], strict=True):
+            pictures[name][f"BLEU-{n + 1}"] = float(value)
     scorers = {"ROUGE-L": Rouge().compute_score, "CIDEr": Cider().compute_score}
     if meteor and has_java():
         scorers = {"METEOR": _meteor, **scorers}

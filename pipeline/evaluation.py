@@ -120,14 +120,29 @@ def _captions(captioner: Captioner, pictures: CaptionedPictures, how: Evaluating
 def _write(
     out: Path, facts: dict[str, Any], said: dict[str, str], scores: Scores, pictures: CaptionedPictures
 ) -> None:
+    from pipeline.evaluation_page import Captioned, write_page
+
     out.mkdir(parents=True, exist_ok=True)
+    rows = [
+        Captioned(
+            int(key),
+            pictures.names[int(key)],
+            text,
+            tuple(pictures.references[key]),
+            {name: round(value, 4) for name, value in scores.pictures[key].items()},
+        )
+        for key, text in said.items()
+    ]
     with (out / CAPTIONS).open("w", encoding="utf-8") as file:
-        for key, text in said.items():
-            row = {
-                "image": pictures.names[int(key)],
-                "caption": text,
-                "references": pictures.references[key],
-                "scores": {name: round(value, 4) for name, value in scores.pictures[key].items()},
+        for row in rows:
+            told = {
+                "image": row.image,
+                "caption": row.caption,
+                "references": row.references,
+                "scores": row.scores,
             }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json.dumps(told, ensure_ascii=False) + "\n")
+    dataset = str(pictures.manifest.get("dataset", ""))
+    write_page(out / PAGE, facts, dataset, rows, lambda index: pictures.batch([index])["pictures"][0])
+    # Last: who finds it finds the rest, too.
     (out / SCORES).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -233,6 +233,7 @@ def test_work_that_was_left_for_other_inputs_is_not_gone_on_with(
 ) -> None:
     stopped_by_too_many(source, tmp_path / "data")
     (source[1] / "away.jpg").rename(source[1] / "cat 1.jpg")
+    Image.fromarray(photograph("motorcycle", size=(96, 96))).save(source[1] / "cat 2.jpg")
     mended = preprocess(*source, tmp_path / "data")
     assert mended["fingerprint"] == preprocess(*source, tmp_path / "other")["fingerprint"]
 
@@ -321,14 +322,15 @@ def test_what_is_no_vocabulary_says_so(
 
 
 def test_from_a_bucket_into_a_bucket(tmp_path: Path, source: tuple[Path, Path], bucket: str) -> None:
-    storage = open_storage(bucket)
+    root = f"s3://{bucket}"
+    storage = open_storage(root)
     for path in (source[0], *source[1].iterdir()):
         storage.upload(path, path.relative_to(tmp_path).as_posix())
-    places = (f"{bucket}/dataset.json", f"{bucket}/pictures", f"{bucket}/data")
+    places = (f"{root}/dataset.json", f"{root}/pictures", f"{root}/data")
     first = preprocess(*places)
     assert first["fingerprint"] == preprocess(*source, tmp_path / "data")["fingerprint"]
     assert preprocess(*places) == {**first, "changed": False}
-    there = {entry.key: entry.size for entry in open_storage(f"{bucket}/data").list()}
+    there = {entry.key: entry.size for entry in open_storage(f"{root}/data").list()}
     assert there["dataset.json"]
     assert {name for name in there if name.endswith(".hdf5")} == {
         path.name for path in (tmp_path / "data").glob("*.hdf5")
@@ -337,4 +339,4 @@ def test_from_a_bucket_into_a_bucket(tmp_path: Path, source: tuple[Path, Path], 
     other = preprocess(*places, "--captions-per-image", 3)
     assert other["changed"] is True
     assert other["pictures"]["train"] == 17
-    assert not [entry.key for entry in open_storage(f"{bucket}/data").list() if "_5_cap_" in entry.key]
+    assert not [entry.key for entry in open_storage(f"{root}/data").list() if "_5_cap_" in entry.key]

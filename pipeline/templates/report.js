@@ -39,6 +39,9 @@
 
   // -- attention ----------------------------------------------------------------------------------------------------
 
+  // Not every model looks at places of a picture.
+  byId("words-hint").hidden = frames.every((frame) => !frame.attention);
+
   const STOPS = [[0, 18, 12, 46, 150], [0.3, 84, 22, 108, 140], [0.6, 214, 72, 58, 125], [0.82, 250, 158, 40, 125], [1, 255, 236, 140, 130]];
   const COLOURS = new Uint8ClampedArray(256 * 4);
   for (let value = 0; value < 256; value++) {

@@ -14,8 +14,8 @@ VOCABULARY = Vocabulary((PAD, *WORDS, UNKNOWN, START, END))
 LINES = [
     "the 1 2 3 4",
     "dog 0.5 -0.25 1e-1 2",
-    "a 10 20 30 40",
     "a b@example.org 9 9 9 9",  # a word with a space, as the largest of GloVe's files have some
+    "a 10 20 30 40",
     "café -1 -2 -3 -4",
     "dog 7 7 7 7",  # a second time
     "runs 1 1 1 1",

@@ -15,22 +15,28 @@ WORDS = (
     *("runs", "sits", "jumps", "sleeps", "on", "in", "over", "grass", "water", "sand", "street", "house"),
 )
 
+OPTIONS = {
+    "attention_lstm": {"embedding_size": 16, "hidden_size": 32, "attention_size": 16, "feature_size": 24},
+    "lstm": {"embedding_size": 16, "hidden_size": 32},
+    "transformer": {"embedding_size": 16, "hidden_size": 32, "layers": 2, "heads": 4},
+}
+
 
 def make_tiny_checkpoint(
     directory: Path,
     *,
     seed: int = 0,
     encoder: str = "mobilenet_v2",
+    decoder: str = "attention_lstm",
     image_size: int = 64,
     end_bias: float = 2.0,
 ) -> Path:
     """Write a checkpoint with random weights; a lower `end_bias` makes longer captions."""
     vocabulary = Vocabulary((PAD, *WORDS, UNKNOWN, START, END))
-    options = {"embedding_size": 16, "hidden_size": 32, "attention_size": 16, "feature_size": 24}
     config = CheckpointConfig(
         name=f"tiny-{encoder}",
         encoder={"name": encoder, "grid": None},
-        decoder={"name": "attention_lstm", "options": options},
+        decoder={"name": decoder, "options": OPTIONS[decoder]},
         preparation=Preparation(size=image_size),
         search=SearchDefaults(),
         training={},

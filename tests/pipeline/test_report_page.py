@@ -196,6 +196,15 @@ def test_an_almost_even_map_stays_cool(tmp_path: Path, reports: Reports) -> None
     assert canvas.evaluate(hottest) > 200
 
 
+def test_words_of_a_model_that_does_not_attend_promise_nothing(tmp_path: Path, reports: Reports) -> None:
+    row = film_row(0, "a dog")
+    for folder, attention in (("attends", bytes(8)), ("does not", b"")):
+        row.grid, row.attention = (2, 2) if attention else (0, 0), attention
+        opened = reports.open(write([row], tmp_path / folder))
+        assert opened.page.get_by_text("Rest on a word").is_visible() == bool(attention)
+        assert opened.page.locator(".card button.word").count() == (2 if attention else 0)
+
+
 def test_words_are_reached_by_the_keyboard(tmp_path: Path, reports: Reports) -> None:
     opened = reports.open(write(film(), tmp_path))
     page = opened.page

@@ -87,7 +87,8 @@ def form() -> dict[str, Param]:
             type=["null", "string"],
             title="Model",
             description_md="A checkpoint (a folder or `s3://bucket/prefix`) or a registered model "
-            "(`name/version`). Empty: the champion of `GPUCAPT_MODELS`, else the bundled model.",
+            "(`name/version`). Empty: as `GPUCAPT_MODEL` says, else the champion of `GPUCAPT_MODELS`, else "
+            "the bundled model.",
         ),
         "story": Param(
             setting("STORY") or STORIES[0],

@@ -63,7 +63,7 @@ def form() -> dict[str, Param]:
             setting("RECIPE"),
             type=["null", "string"],
             title="Recipe",
-            description_md="A YAML file, its path or URL. Empty: the defaults.",
+            description_md="A YAML file, or its URL. Empty: as `GPUCAPT_RECIPE` says, else the defaults.",
         ),
         "options": Param(
             {},
@@ -78,7 +78,7 @@ def form() -> dict[str, Param]:
             type=["null", "string"],
             title="Begin with",
             description_md="A checkpoint or registered model, `champion` or `bundled`, whose weights "
-            "training begins with. Empty: it begins anew.",
+            "training begins with. Empty: as `GPUCAPT_INIT_FROM` says, else it begins anew.",
         ),
         "name": Param(
             setting("NAME") or "gpucapt",

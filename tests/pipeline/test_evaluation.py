@@ -105,8 +105,9 @@ def test_scores_json_says_of_what_they_are(road: Path, tiny_model: Path, facts: 
 
 
 def test_pictures_reach_a_model_in_its_own_order_of_channels(
-    road: Path, tiny_model: Path, tmp_path: Path
+    road: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # no Java, which takes its time
     other = Path(shutil.copytree(tiny_model, tmp_path / "bgr"))
     config = json.loads((other / CONFIG).read_text())
     config["preparation"]["channels"] = "bgr"

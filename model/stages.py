@@ -112,7 +112,8 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A validation picture's caption: its position, words, and attention (words, rows, columns)."""
+    """A validation picture's caption: its position, words, and attention (words, rows, columns), or (0, rows,
+    columns) from a decoder that does not attend."""
 
     index: int
     words: tuple[str, ...]
@@ -260,7 +261,8 @@ class CaptioningModule(L.LightningModule):
             text = self.plan.vocabulary.decode(words[:length])
             self._said[str(index)] = " ".join(text)
             if len(self.samples) < self.recipe.sample_captions:
-                maps = found.attention[place, :length].reshape(length, rows, columns)
+                seen = length if self.average.decoder.attends else 0
+                maps = found.attention[place, :seen].reshape(seen, rows, columns)
                 self.samples.append(Sample(index, tuple(text), maps.float().cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:

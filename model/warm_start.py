@@ -30,7 +30,7 @@ class Transferred:
 
     def __str__(self) -> str:
         """One line for the log."""
-        encoder = "the encoder" if self.whole_encoder else "another encoder, which begins anew"
+        encoder = "the encoder" if self.whole_encoder else "not the encoder, which is another"
         left = [name.removeprefix("decoder.") for name in self.left if name.startswith("decoder.")]
         line = f"taken over: {self.words:,} words, {len(self.kept)} of "
         line += f"{len(self.kept) + len(self.left)} tensors; {encoder}"

@@ -118,9 +118,10 @@ def draw_samples(path: Path, epoch: Epoch, pictures: CaptionedPictures) -> None:
         picture = Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
         pen.text((2, top), " ".join(sample.words), fill="black", font=font)
         sheet.paste(picture, (0, top + _LINE))
-        for column, word in enumerate(sample.words[: columns - 1], start=1):
+        seen = zip(sample.words[: columns - 1], sample.attention, strict=False)  # not every decoder looks
+        for column, (word, attention) in enumerate(seen, start=1):
             left = column * (_TILE + _GAP)
-            sheet.paste(_lit(picture, sample.attention[column - 1]), (left, top + _LINE))
+            sheet.paste(_lit(picture, attention), (left, top + _LINE))
             pen.text((left + 2, top + _LINE + _TILE), word, fill="black", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".tmp")

@@ -173,18 +173,20 @@ def _begin(plan: StagePlan, init_from: Path | None) -> CaptionNetwork:
     """A new network, or one that has what fits of another checkpoint's."""
     import torch
 
-    torch.manual_seed(plan.recipe.seed)
-    if init_from is None:
-        network = _new_network(plan)
-        if plan.recipe.embeddings is not None:
-            _take_embeddings(network, plan, plan.recipe.embeddings)
-        return network
     from model.captioner import build_network, load_network
     from model.warm_start import transfer
 
-    _, words, source = load_network(init_from)
-    network = build_network(plan.config, plan.vocabulary)
-    log.info("%s: %s", init_from, transfer(source, words, network, plan.vocabulary))
+    torch.manual_seed(plan.recipe.seed)
+    start = None if init_from is None else load_network(init_from)
+    if start is not None and start[0].encoder["name"] == plan.recipe.encoder:
+        network = build_network(plan.config, plan.vocabulary)  # its encoder comes from there
+    else:
+        network = _new_network(plan)
+    if plan.recipe.embeddings is not None:
+        _take_embeddings(network, plan, plan.recipe.embeddings)
+    if start is not None:
+        _, words, source = start
+        log.info("%s: %s", init_from, transfer(source, words, network, plan.vocabulary))
     return network
 
 

@@ -106,6 +106,14 @@ def test_vectors_of_another_size_are_told_before_anything_is_encoded(data: Path)
     assert "encoded" not in done.stderr
 
 
+def test_another_encoder_than_that_of_the_model_to_begin_with_has_its_own_weights(data: Path) -> None:
+    first = make_tiny_checkpoint(data / "mobilenet", encoder="mobilenet_v2")
+    options = ("--recipe", data / "recipe.yaml", "--init-from", first, "--encoder-weights", data / "none.pth")
+    done = gpucapt("train", data / "data", data / "anew", *options)
+    assert done.returncode == 1
+    assert "none.pth: there is no such weights file" in done.stderr
+
+
 def test_names_that_do_not_exist_are_one_line_with_those_that_do(data: Path) -> None:
     for option, known in (("--decoder", "transformer"), ("--encoder-trained", "blocks2-4")):
         done = gpucapt("train", data / "data", data / "none", option, "parrot")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -96,6 +98,9 @@ class EpochEnd(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._began = time.monotonic()
+        assert isinstance(pl_module, CaptioningModule)
+        if trainer.is_global_zero:
+            keep_rows(pl_module.plan.metrics, pl_module.plan.stage, before=trainer.current_epoch + 1)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._began = time.monotonic()
@@ -105,18 +110,59 @@ class EpochEnd(Callback):
         self._tell(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, CaptioningModule)
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        number, seconds = trainer.current_epoch + 1, time.monotonic() - self._began
         log.info(
             "epoch %d/%s: %s (%.0f s)",
-            trainer.current_epoch + 1,
+            number,
             trainer.max_epochs,
             ", ".join(f"{name} {value:.3f}" for name, value in sorted(figures.items())),
-            time.monotonic() - self._began,
+            seconds,
         )
-        assert isinstance(pl_module, CaptioningModule)
-        self._ended = Epoch(pl_module.plan.stage, trainer.current_epoch + 1, pl_module.samples)
+        plan = pl_module.plan
+        if trainer.is_global_zero:
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            figures |= {"learning_rate": rate, "seconds": seconds}
+            written = {name: f"{value:.6g}" for name, value in figures.items()}
+            add_row(plan.metrics, {"stage": plan.stage, "epoch": number, **written})
+        self._ended = Epoch(plan.stage, number, pl_module.samples)
 
     def _tell(self, trainer: L.Trainer) -> None:
         if self._ended is not None and trainer.is_global_zero:
             self.listeners.ended(self._ended)
         self._ended = None
+
+
+_COLUMNS = (
+    *("stage", "epoch", "train_loss", "train_perplexity", "train_top5", "train_reward"),
+    *("val_loss", "val_perplexity", "val_top5", "val_cider"),
+    *("learning_rate", "seconds", "batch_s", "data_s"),
+)
+
+
+def read_rows(metrics: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics.csv; what an epoch does not have is empty."""
+    if not metrics.is_file():
+        return []
+    with metrics.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def keep_rows(metrics: Path, stage: Stage, *, before: int) -> None:
+    """Leave out the rows of a stage that begins (again) with an epoch, from that epoch on."""
+    _write_rows(metrics, [r for r in read_rows(metrics) if r["stage"] != stage or int(r["epoch"]) < before])
+
+
+def add_row(metrics: Path, row: Mapping[str, Any]) -> None:
+    """Write a row behind those that are there; the file is whole at any time."""
+    _write_rows(metrics, [*read_rows(metrics), row])
+
+
+def _write_rows(metrics: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    fresh = metrics.with_suffix(".tmp")
+    with fresh.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    fresh.replace(metrics)

@@ -90,6 +90,11 @@ class StagePlan:
         """The network of the last epoch."""
         return self.out / "last"
 
+    @property
+    def metrics(self) -> Path:
+        """The figures of all stages, a row an epoch."""
+        return self.out / "metrics.csv"
+
     def kept(self, epoch: int) -> Path:
         """The network of an epoch that `save_every` keeps."""
         return self.out / "epochs" / f"{self.stage}-{epoch:03d}"

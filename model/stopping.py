@@ -58,6 +58,9 @@ class StopOnSignal(Callback):
             trainer.save_checkpoint(self.state)
             self._stop_if_asked()
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_if_asked()  # in the last step of all: the stage is over, but the next must not begin
+
     def _is_asked(self) -> bool:
         return count_of_all(int(self.asked is not None)) > 0
 

@@ -8,6 +8,8 @@ and read weights-only; what leaves a stage is the checkpoint directory of its be
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -67,6 +69,10 @@ def run_stage(
 def _trainer(plan: StagePlan, device: torch.device, listeners: Listeners) -> L.Trainer:
     recipe = plan.recipe
     me = here()
+    # What it says to its own users is not what ours need to know.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
     several: dict[str, Any] = {}
     if me.world > 1:
         # Statistics of BatchNorm stay as they are, so there are no buffers to keep alike.
@@ -78,10 +84,7 @@ def _trainer(plan: StagePlan, device: torch.device, listeners: Listeners) -> L.T
         max_epochs=plan.epochs,
         gradient_clip_val=recipe.clip_norm,
         accumulate_grad_batches=recipe.accumulate,
-        logger=[
-            CSVLogger(plan.directory, name="csv", version=0),
-            TensorBoardLogger(plan.directory, name="tensorboard", version=0),
-        ],
+        logger=TensorBoardLogger(plan.directory, name="tensorboard", version=0),
         callbacks=[
             EarlyStopping("val_cider", mode="max", patience=recipe.patience),
             ModelCheckpoint(

@@ -40,12 +40,17 @@ def is_launched() -> bool:
     return _LAUNCHED in os.environ
 
 
+def is_one_of_several() -> bool:
+    """Whether torchrun, or what is like it, has started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
 def count(processes: str, device: str) -> int:
     """How many processes to start: 1 in a process that is one of several already.
 
     "auto" is one a GPU where the recipe names no device, and one without a GPU.
     """
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    if is_one_of_several():
         return 1
     if processes != "auto":
         if not processes.isdecimal() or int(processes) < 1:

@@ -65,11 +65,13 @@ def run_train(
     """
     from pipeline import launching
 
+    if not (recipe.epochs or recipe.finetune_epochs or recipe.self_critical_epochs):
+        raise GpucaptError("The recipe trains nothing: the epochs of all stages are 0.")
     launched = launching.is_launched()
     if not launched and launching.is_one_of_several() and (is_s3(data) or is_s3(out)):
         raise GpucaptError(
-            "Processes that torchrun starts share DATA and OUT as folders; s3:// goes with --processes, which "
-            "fetches and sends for all of them."
+            "Processes that torchrun starts share DATA and OUT as folders; s3:// goes with --processes, "
+            "which fetches and sends for all of them."
         )
     count = launching.count(processes, recipe.device)
     with places.output_folder(out, also_when_failed=True) as output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import signal
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -45,20 +46,19 @@ def train(
     **overrides: Any,
 ) -> None:
     """Train a captioner; prints the checkpoint and its validation CIDEr as JSON."""
-    from pipeline.interruption import raised_on_sigterm
+    from pipeline.interruption import Interrupted, raised_on_sigterm
     from pipeline.launching import is_launched
-    from pipeline.training_commands import load_recipe, run_train
+    from pipeline.training_commands import TrainingStopped, load_recipe, run_train
 
     given = {name: value for name, value in overrides.items() if value is not None}
-    with raised_on_sigterm():
-        trained = run_train(
-            data,
-            out,
-            load_recipe(recipe, given),
-            resume=resume,
-            init_from=init_from,
-            processes=processes,
-        )
+    try:
+        with raised_on_sigterm():
+            chosen = load_recipe(recipe, given)
+            trained = run_train(data, out, chosen, resume=resume, init_from=init_from, processes=processes)
+    except KeyboardInterrupt as stopped:
+        raise TrainingStopped(signal.SIGINT) from stopped
+    except Interrupted as stopped:
+        raise TrainingStopped(stopped.signal_number) from stopped
     if not is_launched() and os.environ.get("RANK", "0") == "0":
         typer.echo(json.dumps({"checkpoint": trained.checkpoint, "val_cider": round(trained.val_cider, 4)}))
 

@@ -1,12 +1,11 @@
 """What people look at while a network trains: its curves, and captions of a few validation pictures.
 
-Drawn from the CSV logs after each epoch, into `curves.png` and `samples/<stage>-<epoch>.png` in OUT. A
+Drawn after each epoch, into `curves.png` and `samples/<stage>-<epoch>.png` in OUT. A
 picture that cannot be drawn costs nothing but itself.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import defaultdict
 from pathlib import Path
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STAGES = ("decoder", "finetune", "self_critical")
 _PANELS = {
     "loss (cross-entropy a word)": ("train_loss", "val_loss"),
     "top-5 accuracy": ("train_top5", "val_top5"),
@@ -56,21 +54,14 @@ def listeners(data: Path, output: places.Output) -> Listeners:
 
 def read_curves(out: Path) -> tuple[dict[str, list[tuple[int, float]]], dict[str, int]]:
     """All stages' figures one after the other: (epoch, value) by name, and the epoch each stage begins at."""
+    from model.epoch_log import read_rows
+
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     begins: dict[str, int] = {}
-    before = 0
-    for stage in _STAGES:
-        path = out / ".training" / stage / "csv" / "version_0" / "metrics.csv"
-        if not path.is_file():
-            continue
-        begins[stage] = before + 1
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("val_cider")]
-        for row in rows:
-            epoch = before + int(row["epoch"]) + 1
-            for name in (name for names in _PANELS.values() for name in names if row.get(name)):
-                curves[name].append((epoch, float(row[name])))
-        before = max((epoch for points in curves.values() for epoch, _ in points), default=0)
+    for number, row in enumerate(read_rows(out / "metrics.csv"), start=1):
+        begins.setdefault(row["stage"], number)
+        for name in (name for names in _PANELS.values() for name in names if row[name]):
+            curves[name].append((number, float(row[name])))
     return curves, begins
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline import places
 from pipeline.code_version import code_version
@@ -45,19 +43,21 @@ def train(
 
     Raises Stopped after a signal; `checkpoint/` then is the best network so far.
     """
-    from model.precision import choose_device
-    from model.processes import join, wait_for_all
-    from model.stopping import Stopped
     from pipeline.datasets import read_manifest, read_wordmap
 
     began = time.time()
+    manifest, vocabulary = read_manifest(data), read_wordmap(data)
+    from model.precision import choose_device
+    from model.processes import join, wait_for_all
+    from model.stopping import Stopped
+
     me = join(choose_device(recipe.device))
-    _keep_quiet(is_first=me.is_first)
+    if not me.is_first:
+        _keep_quiet()
     out = output.path
     if me.is_first:
         write_recipe(out, recipe)
     wait_for_all()
-    manifest, vocabulary = read_manifest(data), read_wordmap(data)
     plans = plan_stages(out, recipe, vocabulary, manifest)
     try:
         _run_stages(plans, data, output, resume=resume, init_from=init_from)
@@ -76,14 +76,10 @@ def trained_in(output: places.Output) -> Trained:
     return Trained(f"{output.url.rstrip('/')}/checkpoint", _val_cider(output.path / "checkpoint"))
 
 
-def _keep_quiet(*, is_first: bool) -> None:
-    """Leave out what Lightning says to its own users; of several processes one speaks."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
-    if not is_first:
-        for name in ("gpucapt", "pipeline", "model"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+def _keep_quiet() -> None:
+    """Of several processes one speaks."""
+    for name in ("gpucapt", "pipeline", "model"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def write_recipe(out: Path, recipe: Recipe) -> None:
@@ -111,7 +107,7 @@ def _config(recipe: Recipe, image_size: int) -> CheckpointConfig:
 def plan_stages(
     out: Path, recipe: Recipe, vocabulary: Vocabulary, manifest: dict[str, Any]
 ) -> list[StagePlan]:
-    """The stages that a recipe wants, one after the other. Raises GpucaptError where there are none."""
+    """The stages that a recipe wants, one after the other."""
     from model.stages import StagePlan
 
     config = _config(recipe, int(manifest["settings"]["image_size"]))
@@ -127,14 +123,11 @@ def plan_stages(
         "finetune": recipe.finetune_epochs,
         "self_critical": recipe.self_critical_epochs,
     }
-    plans = [
+    return [
         StagePlan(stage, recipe, count, out, config, vocabulary, trained)
         for stage, count in epochs.items()
         if count
     ]
-    if not plans:
-        raise GpucaptError("The recipe trains nothing: the epochs of all stages are 0.")
-    return plans
 
 
 def _portable(recipe: Recipe) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks import captioning, growth, machine, reading, remote, results
+from tests.benchmarks import captioning, growth, machine, reading, remote, results, training
 from tests.benchmarks.samples import bundled_or_like_it, random_checkpoint
 
 _RESNEXT_GOALS = captioning.Goals(of_encoder=0.85, of_plain_loop={"fp32": 2.5, "bf16": 8.0})
@@ -31,6 +31,7 @@ class Sizes:
     s3_resnext: remote.Amounts
     listing: remote.KeyAmounts
     start: remote.StartAmounts
+    train: training.Amounts
 
 
 def full_sizes() -> Sizes:
@@ -53,6 +54,7 @@ def full_sizes() -> Sizes:
         remote.Amounts(1000 if torch.cuda.is_available() else 96),
         remote.KeyAmounts(100_000),
         remote.StartAmounts(),
+        training.Amounts(),
     )
 
 
@@ -68,6 +70,7 @@ def quick_sizes() -> Sizes:
         remote.Amounts(8, rounds=1),
         remote.KeyAmounts(5000),
         remote.StartAmounts(rounds=1),
+        training.Amounts(steps=3, rounds=1),
     )
 
 
@@ -118,6 +121,10 @@ def _start(sizes: Sizes, scratch: Path) -> list[results.Row]:
     return remote.measure_start(models, sizes.start, scratch)
 
 
+def _train(sizes: Sizes, scratch: Path) -> list[results.Row]:
+    return training.measure(sizes.train, scratch)
+
+
 CASES: dict[str, Case] = {
     "bundled": _bundled,
     "resnext101_32x8d": _resnext,
@@ -128,6 +135,7 @@ CASES: dict[str, Case] = {
     "s3-resnext101_32x8d": _s3_resnext,
     "listing": _listing,
     "start": _start,
+    "train": _train,
 }
 
 

@@ -6,11 +6,25 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from model.attention_lstm import AttentionLSTM
 from model.captioner import load_captioner, load_network
+from model.loss import caption_loss
 from pipeline.images import decode_still
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import captioning, growth, machine, measuring, plain_loop, reading, remote, results
+from tests.benchmarks import (
+    captioning,
+    growth,
+    machine,
+    measuring,
+    plain_loop,
+    plain_training,
+    reading,
+    remote,
+    results,
+    training,
+)
 from tests.benchmarks.samples import random_checkpoint, write_photographs
 from tests.model.tiny import make_tiny_checkpoint
 
@@ -24,6 +38,7 @@ SIZES = benchmarks.Sizes(
     remote.Amounts(1, rounds=1),
     remote.KeyAmounts(1500),
     remote.StartAmounts(rounds=1),
+    training.Amounts(pictures=2, steps=2, grid=2, words=40, size=8, rounds=1),
 )
 
 
@@ -46,6 +61,20 @@ def test_the_plain_loop_says_what_the_batched_search_says(
         assert plain == batched
 
 
+@pytest.mark.parametrize("options", [{}, {"attention_activation": "tanh"}])
+def test_the_plain_training_step_finds_the_same_loss(options: dict[str, str]) -> None:
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 8, "hidden_size": 12, "attention_size": 10}
+    decoder = AttentionLSTM(40, 16, **sizes, **options).eval()
+    features, lengths = torch.rand(3, 2, 2, 16), torch.randint(2, 9, (3, 5))
+    captions = torch.randint(1, 40, (3, 5, 10))
+    forced = decoder(features, captions, lengths)
+    ours, _ = caption_loss(forced, lengths, label_smoothing=0.0, attention_regularisation=1.0)
+    copies = features.repeat_interleave(5, dim=0)
+    plain = plain_training.loss(decoder, copies, captions.flatten(0, 1), lengths.flatten())
+    torch.testing.assert_close(ours, plain)
+
+
 @pytest.mark.slow
 def test_random_weights_make_captions_of_a_usual_length(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(tmp_path / "model", "mobilenet_v2", words=500, size=64)
@@ -65,7 +94,7 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(benchmarks, "quick_sizes", lambda: SIZES)
     out = tmp_path / "bench.json"
     monkeypatch.setattr(benchmarks, "random_checkpoint", lambda folder, encoder, words: checkpoint)
-    wanted = ("bundled", "video", "hdf5", "growth", "s3-bundled", "listing", "start")
+    wanted = ("bundled", "video", "hdf5", "growth", "s3-bundled", "listing", "start", "train")
     cases = [name for case in wanted for name in ("--only", case)]
     benchmarks.main(["--quick", "--out", str(out), *cases])
     written = json.loads(out.read_text(encoding="utf-8"))
@@ -88,6 +117,8 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
         "growth/stills/memory",
         "s3/bundled/time",
         "listing/memory",
+        "train/times plain step",
+        "train/data wait",
         "start/bundled/seconds",
         "start/resnext101_32x8d/seconds",
     } <= rows.keys()

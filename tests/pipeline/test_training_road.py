@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.pipeline.captioned import SUBJECTS, make_dataset
 
@@ -76,17 +78,35 @@ def test_training_ends_with_a_checkpoint_that_says_how_it_was_made(trained: Path
     assert config["training"]["val_cider"] >= 0
 
 
-def test_the_log_has_loss_perplexity_top_five_and_decoded_cider(trained: Path) -> None:
-    with (trained / ".training" / "decoder" / "csv" / "version_0" / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    losses = [float(row["train_loss"]) for row in rows if row.get("train_loss")]
-    assert len(losses) == 4
-    assert losses[-1] < losses[0]
-    for name in ("train_perplexity", "train_top5", "val_cider", "val_loss"):
-        assert any(row.get(name) for row in rows), name
-    with (trained / ".training" / "self_critical" / "csv" / "version_0" / "metrics.csv").open() as file:
-        rewards = [float(row["train_reward"]) for row in csv.DictReader(file) if row.get("train_reward")]
-    assert len(rewards) == 2 and min(rewards) > 0
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_log_has_loss_perplexity_top_five_times_and_decoded_cider(trained: Path) -> None:
+    rows = metrics(trained)
+    assert [row["stage"] for row in rows] == ["decoder"] * 4 + ["finetune"] + ["self_critical"] * 2
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "1", "1", "2"]
+    losses = [float(row["train_loss"]) for row in rows[:5]]
+    assert losses[3] < losses[0]
+    for row in rows[:5]:
+        assert float(row["train_perplexity"]) == pytest.approx(math.exp(float(row["train_loss"])), rel=1e-4)
+        assert 0 <= float(row["train_top5"]) <= 1
+    assert all(float(row["train_reward"]) > 0 for row in rows[5:])
+    for row in rows:
+        assert 0 <= float(row["data_s"]) < float(row["batch_s"])
+        assert float(row["val_cider"]) >= 0 and float(row["val_loss"]) > 0 and float(row["learning_rate"]) > 0
+
+
+def test_there_are_pictures_of_the_curves_and_of_captions_of_each_epoch(trained: Path) -> None:
+    with Image.open(trained / "curves.png") as curves:
+        assert curves.width > 4 * 300 and curves.height > 200  # loss, accuracy, CIDEr, reward
+    sheets = sorted(path.name for path in (trained / "samples").iterdir())
+    assert sheets == [
+        *(f"decoder-{epoch:03d}.png" for epoch in range(1, 5)),
+        *("finetune-001.png", "self_critical-001.png", "self_critical-002.png"),
+    ]
+    assert list((trained / ".training" / "decoder").glob("tensorboard/**/events*"))
 
 
 def test_evaluation_scores_real_captions(data: Path, trained: Path) -> None:
@@ -107,40 +127,68 @@ def test_a_second_run_into_the_same_folder_is_refused(data: Path, trained: Path)
     assert "--resume" in done.stderr
 
 
-def test_resuming_a_finished_run_trains_nothing_more(data: Path, trained: Path) -> None:
+def test_resuming_a_finished_run_trains_nothing_more_and_tells_the_same(data: Path, trained: Path) -> None:
     before = (trained / "checkpoint" / "model.safetensors").read_bytes()
-    assert train(data, trained, "--resume").returncode == 0
+    done = train(data, trained, "--resume")
+    assert done.returncode == 0, done.stderr
     assert (trained / "checkpoint" / "model.safetensors").read_bytes() == before
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["checkpoint"] == str(trained / "checkpoint")
+    best = max(float(row["val_cider"]) for row in metrics(trained))
+    assert told["val_cider"] == pytest.approx(best, abs=1e-3)
+
+
+TIMES = {"seconds", "batch_s", "data_s"}
+
+
+def without_times(run: Path) -> list[dict[str, str]]:
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in metrics(run)]
+
+
+def started(data: Path, out: Path, *options: object) -> subprocess.Popen[str]:
+    arguments = ["train", data / "data", out, "--recipe", data / "recipe.yaml", *options]
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert path.exists()
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_from_its_last_epoch(data: Path) -> None:
+def test_a_killed_run_goes_on_as_if_nothing_had_been(data: Path, trained: Path) -> None:
     out = data / "killed"
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline",
-        "train",
-        data / "data",
-        out,
-        "--recipe",
-        data / "recipe.yaml",
-    ]
-    process = subprocess.Popen(
-        [*map(str, command), "--epochs", "40", "--patience", "40"], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    last = out / ".training" / "decoder" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = started(data, out)
+    wait_for(out / ".training" / "decoder" / "last.ckpt", process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert last.exists()
-    done = train(data, out, "--resume", "--epochs", 5, "--patience", 40)
+    done = train(data, out, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "epoch 1/5" not in done.stderr, "it began again instead of going on"
+    assert "epoch 1/4" not in done.stderr, "it began again instead of going on"
+    assert without_times(out) == without_times(trained)
     assert (out / "checkpoint" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops(data: Path, number: signal.Signals) -> None:
+    out = data / f"stopped by {number.name}"
+    process = started(data, out, "--epochs", 100_000, "--patience", 100_000)
+    wait_for(out / ".training" / "decoder" / "last.ckpt", process)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, stderr
+    assert stdout == ""
+    last = stderr.splitlines()[-1]
+    assert number.name in last and "--resume" in last
+    assert (out / "checkpoint" / "model.safetensors").is_file(), "the best network so far"
+    before = len(metrics(out))
+    again = train(data, out, "--resume", "--epochs", before + 1, "--patience", 100_000)
+    assert again.returncode == 0, again.stderr
+    assert len([row for row in metrics(out) if row["stage"] == "decoder"]) == before + 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""Training the decoder on stored features against a training step as earlier captioners take it."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from model.captioner import CaptionNetwork, build_network
+from model.epoch_log import Listeners, read_rows
+from model.recipe import Recipe
+from model.stages import StagePlan
+from model.training import run_stage
+from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
+from pipeline.datasets import CaptionedPictures, read_manifest, read_wordmap, store_features
+from pipeline.training_data import load_data
+from pipeline.training_run import plan_stages
+from tests.benchmarks import plain_training
+from tests.benchmarks.measuring import Contender, in_turns
+from tests.benchmarks.results import Goal, Row
+
+CAPTIONS = 5  # of a picture
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Batches of `pictures` pictures, `steps` of them; the grid, the words and the decoder's sizes of the
+    captioner that most earlier ones grew from, unless a test wants less."""
+
+    pictures: int = 6
+    steps: int = 6
+    grid: int = 14
+    words: int = 9490
+    size: int = 512
+    rounds: int = 3
+
+
+def measure(amounts: Amounts, scratch: Path) -> list[Row]:
+    """How many captions a second, and what of a step is waiting for data."""
+    data = _write_dataset(scratch / "data", amounts)
+    recipe = _recipe(amounts)
+    config, vocabulary = _plan(scratch / "run", recipe, data).config, read_wordmap(data)
+    torch.manual_seed(0)
+    network = build_network(config, vocabulary)
+    _store(data, scratch / "run" / ".training", network, amounts)
+    captions = amounts.pictures * CAPTIONS * amounts.steps
+    waits: list[float] = []
+
+    def ours() -> float:
+        shutil.rmtree(scratch / "run" / ".training" / "decoder", ignore_errors=True)
+        plan = _plan(scratch / "run", recipe, data)
+        source = load_data(data, recipe, scratch / "run" / ".training")
+        run_stage(plan, network, source, Listeners(), resume=False)
+        [row] = read_rows(plan.metrics)
+        waits.append(float(row["data_s"]) / float(row["batch_s"]))
+        return float(row["batch_s"]) * amounts.steps
+
+    def theirs() -> None:
+        _train_plainly(network, data, scratch / "run" / ".training" / "features-train.hdf5", amounts)
+
+    rates = in_turns(
+        [Contender("ours", captions, ours), Contender("plain", captions, theirs)], amounts.rounds
+    )
+    ratios = rates.ratios("ours", "plain")
+    figures = {
+        "captions_a_s": rates.median("ours"),
+        "plain_captions_a_s": rates.median("plain"),
+        "captions_a_step": amounts.pictures * CAPTIONS,
+        "cells": amounts.grid**2,
+        "words": amounts.words,
+    }
+    return [
+        Row(
+            "train/times plain step",
+            "training on stored features, in steps of earlier captioners (their decoder alone)",
+            statistics.median(ratios),
+            Goal("least", 3.0),
+            ratios,
+            figures,
+        ),
+        Row(
+            "train/data wait",
+            "share of a training step that is waiting for data",
+            statistics.median(waits),
+            Goal("most", 0.05),
+            waits,
+        ),
+    ]
+
+
+def _recipe(amounts: Amounts) -> Recipe:
+    return Recipe.from_dict(
+        {
+            "encoder": "resnet50",
+            "encoder_weights": None,
+            "grid": amounts.grid,
+            **dict.fromkeys(("embedding_size", "hidden_size", "attention_size"), amounts.size),
+            "epochs": 1,
+            "finetune_epochs": 0,
+            "batch_size": amounts.pictures,
+            "validation_beam": 1,
+            "max_length": 20,
+            "sample_captions": 0,
+            "precision": "fp32",
+            "device": "cpu",
+        }
+    )
+
+
+def _plan(out: Path, recipe: Recipe, data: Path) -> StagePlan:
+    out.mkdir(parents=True, exist_ok=True)
+    return plan_stages(out, recipe, read_wordmap(data), read_manifest(data))[0]
+
+
+def _write_dataset(folder: Path, amounts: Amounts) -> Path:
+    """Pictures of one pixel, as nobody looks at them, and captions of usual lengths."""
+    folder.mkdir(parents=True)
+    chooser = random.Random(0)
+    words = [f"w{number}" for number in range(amounts.words - 4)]
+    vocabulary = Vocabulary((PAD, *words, UNKNOWN, START, END))
+    for split, count in (("TRAIN", amounts.pictures * amounts.steps), ("VAL", 1)):
+        lengths = [min(20, max(5, round(chooser.gauss(10.5, 2.3)))) for _ in range(count * CAPTIONS)]
+        said = [chooser.choices(words, k=length) for length in lengths]
+        rows = [vocabulary.encode(caption) for caption in said]
+        padded = [row + [vocabulary.pad] * (52 - len(row)) for row in rows]
+        per_picture = [said[first : first + CAPTIONS] for first in range(0, len(said), CAPTIONS)]
+        references = [{"image": "", "captions": [" ".join(c) for c in captions]} for captions in per_picture]
+        files: dict[str, Any] = {
+            f"{split}_CAPTIONS_bench.json": padded,
+            f"{split}_CAPLENS_bench.json": [len(row) for row in rows],
+            f"{split}_REFERENCES_bench.json": references,
+        }
+        for name, content in files.items():
+            (folder / name).write_text(json.dumps(content), encoding="utf-8")
+        with h5py.File(folder / f"{split}_IMAGES_bench.hdf5", "w") as file:
+            file["images"] = np.zeros((count, 3, 1, 1), np.uint8)
+    (folder / "WORDMAP_bench.json").write_text(json.dumps(vocabulary.index), encoding="utf-8")
+    settings = {"captions_per_image": CAPTIONS, "image_size": 256}
+    (folder / "dataset.json").write_text(
+        json.dumps({"base": "bench", "settings": settings}), encoding="utf-8"
+    )
+    return folder
+
+
+def _store(data: Path, folder: Path, network: CaptionNetwork, amounts: Amounts) -> None:
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        store_features(
+            lambda pictures, first: generator.random(
+                (len(pictures), 1, amounts.grid, amounts.grid, network.encoder.channels), np.float32
+            ).astype(np.float16),
+            CaptionedPictures(data, split),
+            folder / f"features-{split}.hdf5",
+            made_by="the benchmark",
+        )
+
+
+def _train_plainly(network: CaptionNetwork, data: Path, features: Path, amounts: Amounts) -> None:
+    decoder: Any = network.decoder
+    decoder.train()
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=4e-4)
+    pictures = CaptionedPictures(data, "train", features=features)
+    for first in range(0, amounts.pictures * amounts.steps, amounts.pictures):
+        batch = pictures.batch(range(first, first + amounts.pictures))
+        seen = torch.from_numpy(batch["pictures"]).float().repeat_interleave(CAPTIONS, dim=0)
+        captions = torch.from_numpy(batch["captions"]).flatten(0, 1)
+        plain_training.step(decoder, optimizer, seen, captions, torch.from_numpy(batch["lengths"]).flatten())

@@ -1,0 +1,137 @@
+"""Training that is stopped in the middle of an epoch, and what goes on from there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from torch.utils.data import DataLoader
+
+from model.captioner import CheckpointConfig, SearchDefaults, build_network
+from model.epoch_log import Listeners, read_rows
+from model.preparation import Preparation
+from model.recipe import Recipe
+from model.stages import Batch, Stage, StagePlan
+from model.stopping import Stopped
+from model.training import Data, run_stage
+from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
+from pipeline.epoch_batches import EpochBatches, Pick
+from tests.model.tiny import WORDS
+
+PICTURES = 18
+RECIPE = Recipe.from_dict(
+    {
+        "encoder": "shufflenet_v2_x0_5",
+        "encoder_weights": None,
+        "embedding_size": 8,
+        "hidden_size": 16,
+        "attention": "dot",
+        "attention_size": 8,
+        "feature_size": 16,
+        "dropout": 0.3,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "self_critical_learning_rate": 0.01,
+        "self_critical_dropout": 0.3,
+        "average_decay": 0.8,
+        "max_length": 6,
+        "patience": 9,
+        "precision": "fp32",
+        "device": "cpu",
+    }
+)
+VOCABULARY = Vocabulary((PAD, *WORDS, UNKNOWN, START, END))
+
+
+class Interrupting(EpochBatches):
+    """Sends this process a signal when it is asked for a certain batch."""
+
+    at: tuple[int, int] | None = None
+
+    def __iter__(self) -> Iterator[list[Pick]]:
+        for number, batch in enumerate(super().__iter__()):
+            if (self.epoch, number) == self.at:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+
+class Features:
+    """Random features, with captions of words that go with them."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.features = torch.rand(PICTURES, 2, 2, 1024, generator=generator).half()
+        words = torch.randint(1, len(WORDS), (PICTURES, 3, 5), generator=generator)
+        words[:, :, 0], words[:, :, 4] = VOCABULARY.start, VOCABULARY.end
+        self.captions = words
+        said = [[" ".join(VOCABULARY.decode(row[1:])) for row in rows] for rows in words.tolist()]
+        self.references = {str(index): texts for index, texts in enumerate(said)}
+
+    def __getitems__(self, picks: list[Pick]) -> Batch:
+        index = torch.tensor([position for position, _ in picks])
+        lengths = torch.full((len(picks), 3), 4)
+        return Batch(self.features[index], self.captions[index], lengths, index)
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+def run(
+    out: Path, stage: Stage, *, at: tuple[int, int] | None = None, resume: bool = False
+) -> list[dict[str, str]]:
+    """Three epochs of five steps; a signal before the batch `at` (epoch, number), each from 0."""
+    out.mkdir(exist_ok=True)
+    config = CheckpointConfig(
+        "stopped",
+        {"name": RECIPE.encoder, "grid": None},
+        {"name": RECIPE.decoder, "options": RECIPE.decoder_options()},
+        Preparation(64),
+        SearchDefaults(),
+        {},
+    )
+    plan = StagePlan(stage, RECIPE, 3, out, config, VOCABULARY)
+    torch.manual_seed(0)
+    network = build_network(config, VOCABULARY)
+    source: Any = Features()
+    order = Interrupting(PICTURES, RECIPE.batch_size, seed=0, shuffle=True)
+    order.at = at
+    plain = EpochBatches(PICTURES, RECIPE.batch_size, seed=0, shuffle=False)
+
+    def load(batches: EpochBatches) -> DataLoader[Batch]:
+        return DataLoader(source, batch_sampler=batches, collate_fn=lambda batch: batch)
+
+    data = Data(load(order), load(plain), source.references, source.references)
+    run_stage(plan, network, data, Listeners(), resume=resume)
+    return figures(plan.metrics)
+
+
+def figures(metrics: Path) -> list[dict[str, str]]:
+    times = ("seconds", "batch_s", "data_s")
+    return [{name: value for name, value in row.items() if name not in times} for row in read_rows(metrics)]
+
+
+@pytest.mark.parametrize("stage", ["decoder", "self_critical"])
+def test_a_stage_goes_on_from_the_step_it_was_stopped_at(tmp_path: Path, stage: Stage) -> None:
+    whole = run(tmp_path / "whole", stage)
+    assert len(whole) == 3
+    assert len({row["val_loss"] for row in whole}) == 3
+    for at, epochs in (((1, 2), 1), ((2, 4), 3)):
+        out = tmp_path / f"stopped {at}"
+        with pytest.raises(Stopped, match="SIGINT"):
+            run(out, stage, at=at)
+        assert figures(out / "metrics.csv") == whole[:epochs]
+        assert run(out, stage, resume=True) == whole
+
+
+def test_stopping_does_not_lose_the_signal_handlers_that_were_there(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped):
+        run(tmp_path, "decoder", at=(0, 1))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

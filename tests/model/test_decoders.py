@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model.decoders import DECODERS, Decoder, build_decoder
 from model.errors import GpucaptError
-from model.precision import autocast
+from model.precision import Precision, autocast
 
 SIZE, CHANNELS = 20, 6
 PAD, START, END = 0, 18, 19
@@ -133,6 +133,27 @@ def test_reduced_precision_gives_nearly_the_same(name: str) -> None:
                 logits, state, _ = network.step(words[:, :1, t], state)
     torch.testing.assert_close(forced.logits.float().softmax(dim=1), expected, atol=0.02, rtol=0)
     assert logits.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@EVERY
+def test_the_gpu_learns_and_says_nearly_the_same(name: str, precision: Precision) -> None:
+    network = decoder(name)
+    features = torch.randn(3, 2, 2, CHANNELS)
+    words, lengths = captions()
+    with torch.no_grad():
+        expected = network(features, words, lengths).logits.softmax(dim=1)
+    network = network.cuda()
+    with autocast(precision, torch.device("cuda")):
+        forced = network(features.cuda(), words.cuda(), lengths.cuda())
+        state = network.start(features.cuda())
+        for t in range(2):
+            logits, state, _ = network.step(words[:, :1, t].cuda(), state)
+    torch.testing.assert_close(forced.logits.float().softmax(dim=1).cpu(), expected, atol=0.02, rtol=0)
+    assert logits.isfinite().all()
+    torch.nn.functional.cross_entropy(forced.logits.float(), forced.targets).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_the_projections_of_the_picture_are_made_once_a_picture() -> None:

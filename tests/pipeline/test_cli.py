@@ -31,6 +31,9 @@ HEAVY = ("torch", "cv2", "numpy", "PIL", "matplotlib", "boto3", "h5py", "jinja2"
         "preprocess",
         "train",
         "evaluate",
+        "promote",
+        "rollback",
+        "models",
     ],
 )
 def test_help_is_there_for_every_command(words: str) -> None:

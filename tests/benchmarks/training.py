@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import random
 import shutil
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
@@ -19,13 +16,13 @@ from model.epoch_log import Listeners, read_rows
 from model.recipe import Recipe
 from model.stages import StagePlan
 from model.training import run_stage
-from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from pipeline.datasets import CaptionedPictures, read_manifest, read_wordmap, store_features
 from pipeline.training_data import load_data
 from pipeline.training_run import plan_stages
 from tests.benchmarks import plain_training
 from tests.benchmarks.measuring import Contender, in_turns
 from tests.benchmarks.results import Goal, Row
+from tests.pipeline.written_dataset import write_dataset
 
 CAPTIONS = 5  # of a picture
 
@@ -45,7 +42,15 @@ class Amounts:
 
 def measure(amounts: Amounts, scratch: Path) -> list[Row]:
     """How many captions a second, and what of a step is waiting for data."""
-    data = _write_dataset(scratch / "data", amounts)
+    # Pictures of one pixel, as nobody looks at them, and as many words as captions of COCO have.
+    data = write_dataset(
+        scratch / "data",
+        pictures=amounts.pictures * amounts.steps,
+        validation=1,
+        size=1,
+        words=amounts.words - 4,
+        captions=CAPTIONS,
+    )
     recipe = _recipe(amounts)
     config, vocabulary = _plan(scratch / "run", recipe, data).config, read_wordmap(data)
     torch.manual_seed(0)
@@ -118,36 +123,6 @@ def _recipe(amounts: Amounts) -> Recipe:
 def _plan(out: Path, recipe: Recipe, data: Path) -> StagePlan:
     out.mkdir(parents=True, exist_ok=True)
     return plan_stages(out, recipe, read_wordmap(data), read_manifest(data))[0]
-
-
-def _write_dataset(folder: Path, amounts: Amounts) -> Path:
-    """Pictures of one pixel, as nobody looks at them, and captions of usual lengths."""
-    folder.mkdir(parents=True)
-    chooser = random.Random(0)
-    words = [f"w{number}" for number in range(amounts.words - 4)]
-    vocabulary = Vocabulary((PAD, *words, UNKNOWN, START, END))
-    for split, count in (("TRAIN", amounts.pictures * amounts.steps), ("VAL", 1)):
-        lengths = [min(20, max(5, round(chooser.gauss(10.5, 2.3)))) for _ in range(count * CAPTIONS)]
-        said = [chooser.choices(words, k=length) for length in lengths]
-        rows = [vocabulary.encode(caption) for caption in said]
-        padded = [row + [vocabulary.pad] * (52 - len(row)) for row in rows]
-        per_picture = [said[first : first + CAPTIONS] for first in range(0, len(said), CAPTIONS)]
-        references = [{"image": "", "captions": [" ".join(c) for c in captions]} for captions in per_picture]
-        files: dict[str, Any] = {
-            f"{split}_CAPTIONS_bench.json": padded,
-            f"{split}_CAPLENS_bench.json": [len(row) for row in rows],
-            f"{split}_REFERENCES_bench.json": references,
-        }
-        for name, content in files.items():
-            (folder / name).write_text(json.dumps(content), encoding="utf-8")
-        with h5py.File(folder / f"{split}_IMAGES_bench.hdf5", "w") as file:
-            file["images"] = np.zeros((count, 3, 1, 1), np.uint8)
-    (folder / "WORDMAP_bench.json").write_text(json.dumps(vocabulary.index), encoding="utf-8")
-    settings = {"captions_per_image": CAPTIONS, "image_size": 256}
-    (folder / "dataset.json").write_text(
-        json.dumps({"base": "bench", "settings": settings}), encoding="utf-8"
-    )
-    return folder
 
 
 def _store(data: Path, folder: Path, network: CaptionNetwork, amounts: Amounts) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,15 @@ class Features:
 
 
 def run(
-    out: Path, stage: Stage, *, at: tuple[int, int] | None = None, resume: bool = False
+    out: Path,
+    stage: Stage,
+    *,
+    at: tuple[int, int] | None = None,
+    resume: bool = False,
+    epochs: int = 3,
+    recipe: Recipe = RECIPE,
 ) -> list[dict[str, str]]:
-    """Three epochs of five steps; a signal before the batch `at` (epoch, number), each from 0."""
+    """Epochs of five steps; a signal before the batch `at` (epoch, number), each from 0."""
     out.mkdir(exist_ok=True)
     config = CheckpointConfig(
         "stopped",
@@ -96,7 +103,7 @@ def run(
         SearchDefaults(),
         {},
     )
-    plan = StagePlan(stage, RECIPE, 3, out, config, VOCABULARY)
+    plan = StagePlan(stage, recipe, epochs, out, config, VOCABULARY)
     torch.manual_seed(0)
     network = build_network(config, VOCABULARY)
     source: Any = Features()
@@ -135,3 +142,24 @@ def test_stopping_does_not_lose_the_signal_handlers_that_were_there(tmp_path: Pa
     with pytest.raises(Stopped):
         run(tmp_path, "decoder", at=(0, 1))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_without_a_better_score_the_learning_rate_is_cut_and_then_the_stage_ends(tmp_path: Path) -> None:
+    constant = replace(RECIPE, learning_rate=1e-9, rate_schedule="constant", warmup=0.0)
+    rows = run(tmp_path, "decoder", epochs=50, recipe=replace(constant, patience=4, cut_patience=2))
+    assert len({row["val_cider"] for row in rows}) == 1
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates == pytest.approx([1e-9, 1e-9, 1e-9, 0.5e-9, 0.5e-9])
+
+
+def test_the_learning_rate_rises_first_and_falls_then(tmp_path: Path) -> None:
+    rates = {}
+    for schedule in ("constant", "linear", "cosine"):
+        recipe = replace(RECIPE, rate_schedule=schedule, warmup=0.5, cut_patience=0)
+        rows = run(tmp_path / schedule, "decoder", epochs=6, recipe=recipe)
+        rates[schedule] = [float(row["learning_rate"]) / RECIPE.learning_rate for row in rows]
+    for of in rates.values():
+        assert of[:2] == pytest.approx([6 / 15, 11 / 15])
+    assert rates["constant"][2:] == [1, 1, 1, 1]
+    assert rates["linear"][3] > rates["linear"][4] > rates["linear"][5] == pytest.approx(0.05)
+    assert rates["cosine"][3] > rates["cosine"][4] > rates["cosine"][5] == pytest.approx(0.05)

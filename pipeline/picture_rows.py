@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,13 +67,19 @@ class Work:
 
 
 def write_rows(work: Work, target: Path, names: Sequence[str], offsets: Sequence[int]) -> list[Row]:
-    """Read, decode, resize and write pictures to their places in a file; runs in any process."""
-    with target.open("r+b") as file:
-        one = partial(_write_row, work, file.fileno())
-        if work.threads == 1:
-            return list(map(one, names, offsets))
-        with ThreadPoolExecutor(work.threads) as pool:
-            return list(pool.map(one, names, offsets))
+    """Read, decode, resize and write pictures to their places in a file; runs in any process.
+
+    Raises GpucaptError where the file cannot be written; that is no picture's fault.
+    """
+    try:
+        with target.open("r+b") as file:
+            one = partial(_write_row, work, file.fileno())
+            if work.threads == 1:
+                return list(map(one, names, offsets))
+            with ThreadPoolExecutor(work.threads) as pool:
+                return list(pool.map(one, names, offsets))
+    except OSError as error:
+        raise GpucaptError(f"{target} cannot be written: {error.strerror}.") from error
 
 
 def _write_row(work: Work, file: int, name: str, offset: int) -> Row:
@@ -171,7 +178,9 @@ def workers(count: int, pictures: int) -> Iterator[Executor]:
             yield threads
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "pipeline.images", "model.preparation", "cv2", "PIL.Image"])
+    context.set_forkserver_preload(
+        [*_main_module(), __name__, "model.preparation", "pipeline.images", "cv2", "PIL.Image"]
+    )
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
     try:
         yield pool
@@ -182,6 +191,12 @@ def workers(count: int, pictures: int) -> Iterator[Executor]:
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _main_module() -> list[str]:
+    """What each process would import anew because the one that starts it has; it is done once for all."""
+    specification = sys.modules["__main__"].__spec__
+    return [specification.name] if specification else ["pipeline.cli"]
 
 
 def _begin() -> None:

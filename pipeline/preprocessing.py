@@ -14,10 +14,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,14 @@ from pipeline.dataset_plan import Plan, Preprocessing, plan
 from pipeline.dataset_report import NAME as PAGE
 from pipeline.dataset_report import write_report
 from pipeline.datasets import MANIFEST
+from pipeline.errors import one_line
 from pipeline.split_pictures import Kept, Progress, lay_out, write_pictures
 
 __all__ = ["WORK", "Preprocessing", "Report", "preprocess", "write_dataset"]
 
 WORK = ".preprocess"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -119,8 +123,11 @@ def write_dataset(
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """Do what is planned in `work` and publish it in `out`, in place of what `published` says is there."""
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(work):
+    with ExitStack() as stack:
+        stack.enter_context(_told_as_one_line(out))
+        out.mkdir(parents=True, exist_ok=True)
+        work.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(_alone_in(work))
         _begin_or_go_on(planned, work)
         kept, skipped = write_pictures(planned, work, progress, (work / "plan.json").unlink)
         files = work / "files"
@@ -145,16 +152,26 @@ def write_dataset(
 @contextmanager
 def _alone_in(work: Path) -> Iterator[None]:
     """One run at a time. The lock ends with the process that holds it, however that ends."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as file:
+    with (work / "lock").open("w") as lock:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise GpucaptError(
-                f"{work.parent}: another gpucapt preprocess is writing there; wait for it, or name"
-                " another folder."
+                f"{work.parent}: another gpucapt preprocess is writing there; wait for it, or name another"
+                " folder."
             ) from error
+        except OSError:
+            log.debug("%s is on a disk that knows no locks", work)
         yield
+
+
+@contextmanager
+def _told_as_one_line(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or one_line(str(error))
+        raise GpucaptError(f"{error.filename or out} cannot be written: {reason}.") from error
 
 
 def _begin_or_go_on(planned: Plan, work: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -60,7 +61,14 @@ def file_of(work: Path, split: str) -> Path:
 
 
 def lay_out(plan: Plan, work: Path) -> None:
-    """Make the files that the pictures go into."""
+    """Make the files that the pictures go into. Raises GpucaptError where the disk has no room for them."""
+    needed = plan.count * store.picture_bytes(plan.settings.image_size)
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise GpucaptError(
+            f"{work.parent}: the pictures take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make"
+            " room, or use another disk (OUT, or where that is in a bucket GPUCAPT_SPOOL)."
+        )
     for split, examples in plan.splits.items():
         store.lay_out(
             file_of(work, split), len(examples), plan.settings.image_size, plan.settings.captions_per_image

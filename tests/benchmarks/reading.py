@@ -102,23 +102,26 @@ def _difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class PictureAmounts:
-    """How many photographs go into HDF5, and how often."""
+    """How many photographs are decoded, how many times as many go into HDF5, and how often that is done."""
 
     pictures: int
     rounds: int = 5
+    times: int = 4
+    """A dataset has thousands of pictures: with a few hundred, what is measured is how processes start."""
 
 
 def measure_hdf5(amounts: PictureAmounts, scratch: Path) -> list[Row]:
     """`gpucapt preprocess` against cores x one core's decoding and resizing, and against a serial loop."""
     paths = write_photographs(scratch / "photographs", amounts.pictures)
     caption = ("a", "picture", "that", "somebody", "took", "somewhere")
-    examples = [Example(path.name, "train", (caption,) * 5) for path in paths]
+    many = _linked(paths, amounts.times, scratch / "many")
+    examples = [Example(path.name, "train", (caption,) * 5) for path in many]
     settings = Preprocessing(min_word_freq=0)
     cores = settings.workers
 
     def ours() -> None:
         shutil.rmtree(scratch / "dataset", ignore_errors=True)  # what is there already is not made again
-        preprocess("benchmark", examples, paths[0].parent, scratch / "dataset", settings)
+        preprocess("benchmark", examples, many[0].parent, scratch / "dataset", settings)
 
     def one_core() -> None:
         prepare = Preparation(settings.image_size)
@@ -132,7 +135,7 @@ def measure_hdf5(amounts: PictureAmounts, scratch: Path) -> list[Row]:
     count = len(paths)
     rates = in_turns(
         [
-            Contender("preprocess", count, ours),
+            Contender("preprocess", len(many), ours),
             Contender("one core", count, one_core),
             Contender("serial", count, serial),
         ],
@@ -147,7 +150,7 @@ def measure_hdf5(amounts: PictureAmounts, scratch: Path) -> list[Row]:
         "serial_pictures_a_s": rates.median("serial"),
         "workers": cores,
         "cores": os.cpu_count(),
-        "pictures": count,
+        "pictures": len(many),
     }
     return [
         Row(
@@ -167,6 +170,15 @@ def measure_hdf5(amounts: PictureAmounts, scratch: Path) -> list[Row]:
             figures,
         ),
     ]
+
+
+def _linked(paths: list[Path], times: int, folder: Path) -> list[Path]:
+    """Each file under several names."""
+    folder.mkdir()
+    linked = [folder / f"{number}-{path.name}" for number in range(times) for path in paths]
+    for number, path in enumerate(linked):
+        path.hardlink_to(paths[number % len(paths)])
+    return linked
 
 
 def _write_serially(target: Path, paths: list[Path], size: int) -> None:

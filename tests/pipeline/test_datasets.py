@@ -9,7 +9,7 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.annotations import Example, read_annotations
-from pipeline.datasets import CaptionedPictures, read_wordmap, store_features
+from pipeline.datasets import CaptionedPictures, read_wordmap
 from pipeline.preprocessing import Preprocessing, preprocess
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
 
@@ -152,17 +152,3 @@ def test_a_file_that_is_no_dataset_is_one_line(tmp_path: Path, content: str) -> 
         read_annotations([path])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_stored_features_take_the_place_of_pictures(folder: Path, tmp_path: Path) -> None:
-    def encode(pictures: np.ndarray) -> np.ndarray:
-        left = pictures[:, :, :, :24].mean(axis=(1, 2, 3)).astype(np.float16)
-        return np.tile(left[:, None, None, None], (1, 2, 2, 3))
-
-    pictures = CaptionedPictures(folder, "train")
-    path = tmp_path / "features.hdf5"
-    store_features(encode, pictures, path, mirrored=True, batch_size=4)
-    stored = CaptionedPictures(folder, "train", features=path)
-    np.testing.assert_array_equal(stored.batch([5])["pictures"], encode(pictures.batch([5])["pictures"]))
-    drawn = CaptionedPictures(folder, "train", features=path, draw=True)
-    assert len({float(drawn.batch([5])["pictures"][0, 0, 0, 0]) for _ in range(40)}) == 2

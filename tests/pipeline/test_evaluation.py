@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from model import metrics
 from model.captioner import load_captioner
 from model.checkpoint import CONFIG
 from pipeline.evaluation import Evaluating, evaluate
@@ -107,7 +108,7 @@ def test_scores_json_says_of_what_they_are(road: Path, tiny_model: Path, facts: 
 def test_pictures_reach_a_model_in_its_own_order_of_channels(
     road: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")  # no Java, which takes its time
+    monkeypatch.setattr(metrics, "has_java", lambda: False)  # Java takes its time
     other = Path(shutil.copytree(tiny_model, tmp_path / "bgr"))
     config = json.loads((other / CONFIG).read_text())
     config["preparation"]["channels"] = "bgr"

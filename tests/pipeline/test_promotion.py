@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from model import metrics
 from model.checkpoint import BUNDLED, CONFIG
 from model.errors import GpucaptError
 from pipeline.evaluation import SCORES, Evaluating, evaluate
@@ -56,7 +57,7 @@ def ranked(data: Path, two_models: Two) -> tuple[Path, Path]:
 def no_java() -> Iterator[None]:
     """Without METEOR, which takes its time to start: an evaluation does without where there is no Java."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", "/nowhere")
+        patch.setattr(metrics, "has_java", lambda: False)
         yield
 
 
@@ -224,6 +225,7 @@ def test_everything_may_lie_in_an_object_store(
 def test_the_commands_as_users_run_them(registry: Registry, data: Path, ranked: Two) -> None:
     better, worse = ranked
     env = {"GPUCAPT_MODELS": registry.url, "GPUCAPT_DEVICE": "cpu", "GPUCAPT_PRECISION": "fp32"}
+    env["PATH"] = "/nowhere"  # no Java here either
     asked = ["--if-better", data, "--metric=bleu-1", "--beam-size=2", "--max-length=8"]
     first = run(command("promote", worse, "--name=pets", "--version=v1"), **env)
     assert first.returncode == 0, first.stderr

@@ -177,7 +177,10 @@ def test_from_a_dataset_to_scores_in_an_object_store(bucket: str, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_training_that_is_told_to_stop_is_resumed_elsewhere(bucket: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_training_that_is_told_to_stop_is_resumed_elsewhere(
+    bucket: str, tmp_path: Path, processes: int
+) -> None:
     pytest.importorskip("lightning")
     dataset, pictures = make_dataset(tmp_path)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
@@ -185,7 +188,7 @@ def test_training_that_is_told_to_stop_is_resumed_elsewhere(bucket: str, tmp_pat
     succeed(command("preprocess", dataset, pictures, tmp_path / "data", *more))
     out = f"s3://{bucket}/run"
     train = command("train", tmp_path / "data", out, "--recipe", tmp_path / "recipe.yaml")
-    process = start([*train, "--epochs", "200", "--patience", "200"])
+    process = start([*train, "--epochs", "200", "--patience", "200", "--processes", str(processes)])
     assert process.stderr is not None
     for line in process.stderr:
         if "epoch 2/200" in line:
@@ -194,7 +197,7 @@ def test_training_that_is_told_to_stop_is_resumed_elsewhere(bucket: str, tmp_pat
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told.splitlines()[-1]) == (
         128 + signal.SIGTERM,
-        "gpucapt: stopped by SIGTERM; what is done is kept, run the same command to go on",
+        "gpucapt: stopped by SIGTERM; its state is kept, --resume goes on from there",
     )
     assert open_storage(out).stat(".training/decoder/last.ckpt") is not None
     done = succeed([*train, "--epochs", "4", "--finetune-epochs", "0", "--resume"])

@@ -173,17 +173,16 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(data: Path, trained: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_stops(data: Path, number: signal.Signals) -> None:
-    out = data / f"stopped by {number.name}"
+def test_ctrl_c_saves_and_stops(data: Path) -> None:
+    out = data / "stopped"
     process = started(data, out, "--epochs", 100_000, "--patience", 100_000)
     wait_for(out / ".training" / "decoder" / "last.ckpt", process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 128 + number, stderr
+    assert process.returncode == 128 + signal.SIGINT, stderr
     assert stdout == ""
     last = stderr.splitlines()[-1]
-    assert number.name in last and "--resume" in last
+    assert "SIGINT" in last and "--resume" in last
     assert (out / "checkpoint" / "model.safetensors").is_file(), "the best network so far"
     before = len(metrics(out))
     again = train(data, out, "--resume", "--epochs", before + 1, "--patience", 100_000)

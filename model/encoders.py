@@ -17,6 +17,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Trunk = Callable[[Any], nn.Module]
+_TIMM_HEADS = ("fc.", "head.", "head_fc.", "classifier.")
+"""Layers behind the features; models tuned for something else have others, or none."""
 
 
 def _without_head(model: Any) -> nn.Module:
@@ -73,9 +75,9 @@ class Encoder(nn.Module):
     def _probe(self) -> int:
         training = self.backbone.training
         with torch.no_grad():
-            channels = self.backbone.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
+            maps = self.backbone.eval()(torch.zeros(1, 3, 64, 64))
         self.backbone.train(training)
-        return int(channels)
+        return int(maps.shape[1])
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) uint8 → (B, rows, columns, channels)."""
@@ -95,7 +97,13 @@ def build_encoder(name: str, *, weights: str | Path | None = None, grid: int | N
     is read weights-only).
     """
     if name.startswith("timm/"):
-        return Encoder(_timm_backbone(name.removeprefix("timm/"), weights), grid)
+        backbone = _timm_backbone(name.removeprefix("timm/"), weights)
+        try:
+            return Encoder(backbone, grid)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise GpucaptError(
+                f"{name} cannot be an encoder: it does not take pictures of any size ({error})"
+            ) from error
     if name not in TORCHVISION_ENCODERS:
         known = ", ".join(TORCHVISION_ENCODERS)
         raise GpucaptError(f"There is no encoder {name!r}. Known are: {known}, and timm/<name>.")
@@ -152,21 +160,50 @@ def _timm_backbone(name: str, weights: str | Path | None) -> nn.Module:
     if not timm.is_model(name):
         raise GpucaptError(f"timm has no model {name!r}; see timm.list_models().")
 
-    class LastMap(nn.Module):
-        """timm's feature extractor, last stage only."""
+    return _LastMap(_timm_features(name, weights))
 
-        def __init__(self) -> None:
-            super().__init__()
-            options: dict[str, Any] = {"features_only": True, "out_indices": (-1,)}
-            if isinstance(weights, str) and weights == "imagenet":
-                options["pretrained"] = True
-            elif weights is not None:
-                options["pretrained"] = True
-                options["pretrained_cfg_overlay"] = {"file": str(weights)}
-            self.net = timm.create_model(name, **options)
 
-        def forward(self, pixels: Tensor) -> Tensor:
-            last: Tensor = self.net(pixels)[-1]
-            return last
+class _LastMap(nn.Module):
+    """timm's feature extractor, last stage only."""
 
-    return LastMap()
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        last: Tensor = self.net(pixels)[-1]
+        return last
+
+
+def _timm_features(name: str, weights: str | Path | None) -> nn.Module:
+    import timm
+
+    options: dict[str, Any] = {"features_only": True, "out_indices": (-1,), "pretrained": weights is not None}
+    if weights is not None and weights != "imagenet":
+        state = read_tensors(Path(weights))
+        _check_timm_weights(timm.create_model(name), state, name, weights)
+        options["pretrained_cfg_overlay"] = {"state_dict": state}
+    try:
+        net: nn.Module = timm.create_model(name, **options)
+    except Exception as error:  # of many kinds: timm's, torch's, those of the hub that keeps the weights
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if weights == "imagenet":
+            raise GpucaptError(
+                f"Weights for timm/{name} are neither in the Hugging Face cache nor can they be fetched "
+                f"({reason}) Give a file with --encoder-weights."
+            ) from error
+        raise GpucaptError(f"timm/{name} cannot be built as an encoder ({reason})") from error
+    return net
+
+
+def _check_timm_weights(whole: nn.Module, state: dict[str, Tensor], name: str, weights: str | Path) -> None:
+    """timm itself takes what it finds in a file and leaves the rest random."""
+    wanted, there = (
+        {key: tensor.shape for key, tensor in tensors.items() if not key.startswith(_TIMM_HEADS)}
+        for tensors in (whole.state_dict(), state)
+    )
+    if wanted != there:
+        first = min(key for key in wanted.keys() | there.keys() if wanted.get(key) != there.get(key))
+        raise GpucaptError(
+            f"{weights} does not hold the weights of timm's {name}, for one {first!r} is another."
+        )

@@ -130,3 +130,36 @@ def test_timm_encoders_work_by_name() -> None:
     encoder = build_encoder("timm/resnest14d").eval()
     with torch.inference_mode():
         assert encoder(pictures(1)).shape == (1, 2, 2, 2048)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_of_timm_come_from_a_file(tmp_path: Path, suffix: str) -> None:
+    timm = pytest.importorskip("timm")
+    state = timm.create_model("resnest14d").state_dict()
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    encoder = build_encoder("timm/resnest14d", weights=path)
+    for name, tensor in encoder.backbone.get_submodule("net").state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
+def test_wrong_weights_for_timm_are_one_line(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    with pytest.raises(GpucaptError, match="no such weights file"):
+        build_encoder("timm/resnest14d", weights=tmp_path / "nowhere.pth")
+    path = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("resnest26d").state_dict(), path)
+    with pytest.raises(GpucaptError, match="does not hold the weights of timm's resnest14d") as caught:
+        build_encoder("timm/resnest14d", weights=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_timm_models_that_cannot_be_encoders_are_one_line() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(GpucaptError, match="pictures of any size"):
+        build_encoder("timm/vit_tiny_patch16_224")
+    with pytest.raises(GpucaptError, match=r"timm\.list_models"):
+        build_encoder("timm/parrot")

@@ -236,6 +236,13 @@ class CaptioningModule(L.LightningModule):
         with torch.no_grad():
             torch._foreach_lerp_([mean for mean, _ in moving], [now for _, now in moving], 1 - decay)
 
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        """Clip whatever the optimiser: Lightning refuses fused ones in any mixed precision, though only a
+        gradient scaler, with which none is fused here, is at odds with them.
+        """
+        trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        torch.nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm)
+
     def on_validation_epoch_start(self) -> None:
         self._said, self.samples, self._validated = {}, [], Figures()
 

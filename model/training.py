@@ -82,7 +82,6 @@ def _trainer(plan: StagePlan, device: torch.device, listeners: Listeners) -> L.T
         devices=me.local_world if me.world > 1 else ([device.index or 0] if device.type == "cuda" else 1),
         precision=_LIGHTNING_PRECISION[choose_precision(recipe.precision, device)],
         max_epochs=plan.epochs,
-        gradient_clip_val=recipe.clip_norm,
         accumulate_grad_batches=recipe.accumulate,
         logger=TensorBoardLogger(plan.directory, name="tensorboard", version=0),
         callbacks=[

@@ -163,3 +163,19 @@ def test_the_learning_rate_rises_first_and_falls_then(tmp_path: Path) -> None:
     assert rates["constant"][2:] == [1, 1, 1, 1]
     assert rates["linear"][3] > rates["linear"][4] > rates["linear"][5] == pytest.approx(0.05)
     assert rates["cosine"][3] > rates["cosine"][4] > rates["cosine"][5] == pytest.approx(0.05)
+
+
+def test_mixed_precision_learns_as_single_precision_does(tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        rows = run(tmp_path / precision, "decoder", recipe=replace(RECIPE, precision=precision, dropout=0.0))
+        losses[precision] = [float(row["val_loss"]) for row in rows]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.01)
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"][2] < losses["bf16"][0]
+
+
+def test_gradients_longer_than_the_limit_are_shortened(tmp_path: Path) -> None:
+    unclipped = run(tmp_path / "unclipped", "decoder", recipe=replace(RECIPE, clip_norm=1e9))
+    clipped = run(tmp_path / "clipped", "decoder", recipe=replace(RECIPE, clip_norm=1e-12))
+    assert float(unclipped[2]["val_loss"]) < float(clipped[2]["val_loss"]) - 0.05

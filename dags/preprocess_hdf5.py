@@ -49,7 +49,8 @@ def form() -> dict[str, Param]:
         "dataset": place(
             "DATASET",
             "Captions",
-            f"{ONE_FILE}: a JSON file as Karpathy's or COCO's, or a CSV with `image,caption`.",
+            f"{ONE_FILE}: a JSON file as Karpathy's or COCO's (or the folder of COCO's files), or a CSV "
+            "with `image,caption`.",
         ),
         "images": place("IMAGES", "Pictures", f"{WHERE} with the pictures that the captions name."),
         "data": place("DATA", "Dataset for training", f"{WHERE} for HDF5, JSON and a report."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Annotated, Any
 
 import typer
@@ -79,7 +80,7 @@ def preprocess(
     what it consists of.
     """
     from pipeline.dataset_commands import run_preprocess
-    from pipeline.interruption import raised_on_sigterm
+    from pipeline.interruption import Interrupted, raised_on_sigterm
 
     settings: dict[str, Any] = {
         "min_word_freq": min_word_freq,
@@ -91,8 +92,11 @@ def preprocess(
     }
     if workers is not None:
         settings["workers"] = workers
-    with raised_on_sigterm():
-        result = run_preprocess(
-            dataset, images, out, vocabulary=vocabulary, splits=splits, name=dataset_name, **settings
-        )
+    try:
+        with raised_on_sigterm():
+            result = run_preprocess(
+                dataset, images, out, vocabulary=vocabulary, splits=splits, name=dataset_name, **settings
+            )
+    except KeyboardInterrupt as error:
+        raise Interrupted(signal.SIGINT) from error
     typer.echo(json.dumps(result))

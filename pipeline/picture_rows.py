@@ -181,6 +181,7 @@ def workers(count: int, pictures: int) -> Iterator[Executor]:
     context.set_forkserver_preload(
         [*_main_module(), __name__, "model.preparation", "pipeline.images", "cv2", "PIL.Image"]
     )
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
     try:
         yield pool
@@ -189,6 +190,11 @@ def workers(count: int, pictures: int) -> Iterator[Executor]:
             "a process that prepared pictures was killed, perhaps for want of memory; run the same command to"
             " go on, with fewer --workers"
         ) from error
+    except BaseException:  # such as Ctrl-C: what they are at will be done again
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

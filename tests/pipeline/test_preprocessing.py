@@ -173,7 +173,8 @@ def many_pictures(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
     pictures, out = tmp_path / "pictures", tmp_path / "data"
     table = many_pictures(pictures, 330)
     command = [sys.executable, "-m", "pipeline", "preprocess", table, pictures, out, *OPTIONS, "--workers", 2]
@@ -185,13 +186,16 @@ def test_a_killed_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path) -> N
         time.sleep(0.01)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, how)
     process.wait()
     _, alive = psutil.wait_procs(workers, timeout=30)
     for worker in alive:
         worker.kill()
-    process.communicate()
+    said = process.communicate()[1]
     assert not alive
+    if how == signal.SIGTERM:
+        assert process.returncode == 128 + how
+        assert said.endswith("what is done is kept, run the same command to go on\n")
     assert not (out / "dataset.json").exists()
 
     done = gpucapt("preprocess", table, pictures, out, *OPTIONS)
@@ -362,3 +366,16 @@ def test_from_a_bucket_into_a_bucket(tmp_path: Path, source: tuple[Path, Path], 
     assert other["changed"] is True
     assert other["pictures"]["train"] == 17
     assert not [entry.key for entry in open_storage(f"{root}/data").list() if "_5_cap_" in entry.key]
+
+
+def test_a_run_for_a_bucket_is_gone_on_with_on_the_same_machine(
+    tmp_path: Path, source: tuple[Path, Path], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPUCAPT_SPOOL", str(tmp_path / "spool"))
+    (source[1] / "cat 1.jpg").unlink()
+    out = f"s3://{bucket}/data"
+    assert "More than 0 pictures" in refused(*source, out, "--max-bad", 0)
+    done = gpucapt("preprocess", *source, out, *OPTIONS)
+    assert "going on: " in done.stderr
+    assert json.loads(done.stdout)["pictures"]["train"] == 17
+    assert list((tmp_path / "spool").iterdir()) == []

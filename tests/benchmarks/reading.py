@@ -115,7 +115,7 @@ def measure_hdf5(amounts: PictureAmounts, scratch: Path) -> list[Row]:
     paths = write_photographs(scratch / "photographs", amounts.pictures)
     caption = ("a", "picture", "that", "somebody", "took", "somewhere")
     many = _linked(paths, amounts.times, scratch / "many")
-    examples = [Example(path.name, "train", (caption,) * 5) for path in many]
+    examples = [Example(path.name, None, (caption,) * 5) for path in many]
     settings = Preprocessing(min_word_freq=0)
     cores = settings.workers
 

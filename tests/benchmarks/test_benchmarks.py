@@ -38,7 +38,7 @@ SIZES = benchmarks.Sizes(
     remote.Amounts(1, rounds=1),
     remote.KeyAmounts(1500),
     remote.StartAmounts(rounds=1),
-    training.Amounts(pictures=2, steps=2, grid=2, words=40, size=8, rounds=1),
+    training.Amounts(pictures=2, steps=2, grid=2, words=40, size=8, image_size=64, rounds=1),
 )
 
 
@@ -118,6 +118,7 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
         "s3/bundled/time",
         "listing/memory",
         "train/times plain step",
+        "train/times plain decoder",
         "train/data wait",
         "start/bundled/seconds",
         "start/resnext101_32x8d/seconds",

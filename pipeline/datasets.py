@@ -11,8 +11,8 @@ In the dataset's folder, for each SPLIT of TRAIN, VAL, TEST and with
     <SPLIT>_REFERENCES_<base>.json  I objects {"image": file name, "captions": all its captions, in words}
     WORDMAP_<base>.json             word → index: `<pad>` 0, the words 1 …, then `<unk>`, `<start>`, `<end>`
     dataset.html                    a page that shows all this
-    dataset.json                    written last: dataset, settings, base, pictures (by split), words,
-                                    skipped, fingerprint, and files: of each its size and sha256; of HDF5 files
+    dataset.json                    written last: dataset, settings, base, pictures (by split), words, skipped
+                                    ones, fingerprint, and files: of each its size and sha256; of HDF5 files
                                     the SHA-256 of the pictures' CRC-32s (4 bytes each, big-endian)
 
 The names and the first, second, third and fifth file are those of the Show-Attend-and-Tell tutorial, so its

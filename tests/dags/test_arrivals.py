@@ -86,7 +86,7 @@ def test_a_queue_that_cannot_be_watched_is_named(
     airflow: Airflow, settings: dict[str, str], said: str
 ) -> None:
     found = airflow.parse(**settings)
-    assert found["dags"] == {}
+    assert "caption_frames" not in found["dags"]
     assert said in "".join(found["errors"])
 
 

@@ -167,9 +167,3 @@ def test_an_endpoint_that_speaks_no_s3(source: str, tiny_model: Path, tmp_path: 
         line = told(source, str(tmp_path / "out"), tiny_model, **patience)
         server.shutdown()
     assert f"{endpoint} does not answer as S3 does" in line
-
-
-def test_settings_that_make_no_sense(source: str, tiny_model: Path, tmp_path: Path) -> None:
-    assert "GPUCAPT_S3_DEADLINE is 'soon'" in told(
-        source, str(tmp_path), tiny_model, GPUCAPT_S3_DEADLINE="soon"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from typing import Any
 
@@ -11,6 +12,16 @@ from tests.services.engine import engine
 from tests.services.s3 import bucket, s3_server
 
 __all__ = ["bucket", "engine", "s3_server"]
+
+
+@pytest.fixture(autouse=True)
+def untouched_loggers() -> None:
+    """Undo how an earlier command in this process set up logging: pytest would see its records twice, or never."""
+    for name in ("gpucapt", "pipeline", "model"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
 
 
 @pytest.hookimpl(optionalhook=True)

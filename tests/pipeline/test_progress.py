@@ -30,7 +30,6 @@ def test_lines_come_every_so_often_and_at_the_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOG_EVERY_S", 0.05)
-    monkeypatch.setattr(logging.getLogger("gpucapt"), "propagate", True)
     progress, waiting = Progress(), threading.Event()
     with caplog.at_level(logging.INFO, "gpucapt"), shown(progress, "log"):
         deadline = time.monotonic() + 30

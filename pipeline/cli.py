@@ -16,6 +16,7 @@ from pipeline.cores import limit_threads
 from pipeline.dataset_options import register as register_datasets
 from pipeline.errors import WrongUsage
 from pipeline.evaluation_options import register as register_evaluation
+from pipeline.heap import keep_freed_memory
 from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
 from pipeline.last_line import last_line_kept
@@ -148,6 +149,7 @@ def main() -> None:
         sys.argv.append("ask")
     end_on_sigterm_as_first_process()
     limit_threads()
+    keep_freed_memory()
     try:
         with last_line_kept(os.environ.get("GPUCAPT_RESULT_FILE")):
             app()

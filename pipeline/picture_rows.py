@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
+from pipeline.heap import keep_freed_memory
 from pipeline.picture_folder import read_picture
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ def _begin() -> None:
     """In each process: leave Ctrl-C to the one that asked, and end when it is gone."""
     import cv2
 
+    keep_freed_memory()
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -16,7 +16,7 @@ __all__ = ["bucket", "engine", "s3_server"]
 
 @pytest.fixture(autouse=True)
 def untouched_loggers() -> None:
-    """Undo how an earlier command in this process set up logging: pytest would see its records twice, or never."""
+    """Undo how an earlier command set up logging here: pytest would see its records twice, or never."""
     for name in ("gpucapt", "pipeline", "model"):
         logger = logging.getLogger(name)
         logger.handlers = []

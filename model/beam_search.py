@@ -16,6 +16,8 @@ class Search:
 
     `length_penalty` a ranks hypotheses by log-probability / (words + 1)^a; 0 is the plain sum.
     `forbidden`: indices that never appear (padding, `<start>`, and `<unk>` where it is not allowed).
+    `results`: how many ended hypotheses of a picture to tell, best first; more than one takes longer, since
+    the search goes on until no continuation can become one of them. The best one stays the same.
     """
 
     start: int
@@ -24,6 +26,18 @@ class Search:
     beam_size: int = 5
     max_length: int = 40
     length_penalty: float = 0.0
+    results: int = 1
+
+
+@dataclass(slots=True)
+class Ended:
+    """The best ended hypotheses of each picture, best first: log_probs (B, N), -inf for empty places, words
+    (B, N, T), lengths (B, N)."""
+
+    score: Tensor
+    log_probs: Tensor
+    words: Tensor
+    lengths: Tensor
 
 
 @dataclass(slots=True)
@@ -35,6 +49,8 @@ class Hypotheses:
     lengths: Tensor
     log_probs: Tensor
     attention: Tensor
+    ended: Ended | None = None
+    """Where more than one result was asked for."""
 
 
 @dataclass(slots=True)
@@ -65,6 +81,7 @@ def beam_search(decoder: Decoder, features: Tensor, search: Search) -> Hypothese
         lengths=torch.zeros(count, dtype=torch.long, device=device),
         log_probs=torch.full((count,), -torch.inf, device=device),
         attention=torch.zeros(count, search.max_length, cells, device=device),
+        ended=_none_ended(count, search, device) if search.results > 1 else None,
     )
     score = torch.full((count,), -torch.inf, device=device)
     live = _Live(
@@ -101,7 +118,8 @@ def beam_search(decoder: Decoder, features: Tensor, search: Search) -> Hypothese
             break
         room = room - ended.sum(dim=1)
         going = (words != search.end) & totals.isfinite()
-        going &= (_bound(totals, search).amax(dim=1) > score[live.pictures]).unsqueeze(1)
+        to_beat = score if best.ended is None else best.ended.score[:, -1]
+        going &= (_bound(totals, search).amax(dim=1) > to_beat[live.pictures]).unsqueeze(1)
         width = int(going.sum(dim=1).max())
         if width == 0:
             break
@@ -149,6 +167,31 @@ def _keep_ended(best: Hypotheses, score: Tensor, grown: _Live, ended: Tensor, se
     better = (value > score[grown.pictures]).nonzero().squeeze(1)
     _store(best, grown, better, place[better], length)
     score[grown.pictures[better]] = value[better]
+    if best.ended is not None:
+        _rank_ended(best.ended, ranked, grown, length)
+
+
+def _none_ended(count: int, search: Search, device: torch.device) -> Ended:
+    shape = (count, search.results)
+    nothing = torch.full(shape, -torch.inf, device=device)
+    words = torch.zeros(*shape, search.max_length, dtype=torch.long, device=device)
+    lengths = torch.zeros(shape, dtype=torch.long, device=device)
+    return Ended(nothing, nothing.clone(), words, lengths)
+
+
+def _rank_ended(ended: Ended, ranked: Tensor, grown: _Live, length: int) -> None:
+    """Merge the hypotheses that end now, those with a finite rank (B, K), into the best so far."""
+    rows = grown.pictures
+    new = torch.zeros(*ranked.shape, ended.words.shape[2], dtype=torch.long, device=ranked.device)
+    new[:, :, :length] = grown.words[:, :, :length]
+    all_scores = torch.cat([ended.score[rows], ranked], dim=1)
+    score, place = all_scores.topk(ended.score.shape[1], dim=1)
+    log_probs = grown.log_probs.masked_fill(ranked.isneginf(), -torch.inf)
+    lengths = torch.full_like(ranked, length, dtype=torch.long)
+    ended.score[rows] = score
+    ended.log_probs[rows] = torch.cat([ended.log_probs[rows], log_probs], dim=1).gather(1, place)
+    ended.lengths[rows] = torch.cat([ended.lengths[rows], lengths], dim=1).gather(1, place)
+    ended.words[rows] = _pick(torch.cat([ended.words[rows], new], dim=1), place)
 
 
 def _keep_unfinished(best: Hypotheses, score: Tensor, live: _Live, search: Search) -> None:

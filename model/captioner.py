@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,15 +31,24 @@ from model.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """What the search would have said next: its text, its log-probability (natural, end word included)."""
+
+    text: str
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
     """A caption: its text, its words, its log-probability (natural, end word included), and for each
     word where the decoder looked: (words, rows, columns) uint8, the strongest cell of a word at 255, or
-    (words, 0, 0) from a decoder that does not attend."""
+    (words, 0, 0) from a decoder that does not attend. `alternatives` has other texts, the best first."""
 
     text: str
     words: tuple[str, ...]
     log_prob: float
     attention: NDArray[np.uint8]
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +166,24 @@ class Captioner:
         self.decoder = network.decoder.to(device)
 
     def caption(
-        self, images: Sequence[NDArray[np.uint8]], *, beam_size: int = 5, max_length: int = 40
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        beam_size: int = 5,
+        max_length: int = 40,
+        alternatives: int = 0,
     ) -> list[Caption]:
-        """Caption pictures, each (3, S, S) uint8 as `prepare` returns them, as one batch."""
+        """Caption pictures, each (3, S, S) uint8 as `prepare` returns them, as one batch.
+
+        With at most so many `alternatives`: a beam holds no more hypotheses than its size.
+        """
         if not images:
             return []
         pixels = torch.from_numpy(np.stack(images))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
         features = self.encode(pixels)
-        found = self.search(features, beam_size=beam_size, max_length=max_length)
+        found = self.search(features, beam_size=beam_size, max_length=max_length, results=1 + alternatives)
         return self._captions(found, features.shape[1], features.shape[2])
 
     @torch.inference_mode()
@@ -176,7 +193,9 @@ class Captioner:
             features: Tensor = self.encoder(pixels.to(self.device, non_blocking=True))
         return features
 
-    def search(self, features: Tensor, *, beam_size: int = 5, max_length: int = 40) -> Hypotheses:
+    def search(
+        self, features: Tensor, *, beam_size: int = 5, max_length: int = 40, results: int = 1
+    ) -> Hypotheses:
         """Search captions for features of this encoder."""
         words = self.vocabulary
         limits = self.config.search
@@ -188,6 +207,7 @@ class Captioner:
             beam_size=beam_size,
             max_length=min(max_length, limits.max_length),
             length_penalty=limits.length_penalty,
+            results=results,
         )
         with autocast(self.precision, self.device):
             return beam_search(self.decoder, features, search)
@@ -210,13 +230,35 @@ class Captioner:
             maps = maps / maps.amax(dim=2, keepdim=True).clamp_min(1e-12)
         scaled = (maps * 255).round().to(torch.uint8).cpu().numpy()
         captions = []
-        for length, log_prob, row, attention in zip(lengths, log_probs, indices, scaled, strict=True):
+        others = self._alternatives(found)
+        for number, (length, log_prob, row, attention) in enumerate(
+            zip(lengths, log_probs, indices, scaled, strict=True)
+        ):
             kept = [i for i in range(length) if row[i] != self.vocabulary.unknown]
             words = tuple(self.vocabulary.words[row[i]] for i in kept)
-            captions.append(
-                Caption(" ".join(words), words, log_prob, attention[kept].reshape(len(kept), rows, columns))
-            )
+            text, maps = " ".join(words), attention[kept].reshape(len(kept), rows, columns)
+            others_here = tuple(one for one in others[number] if one.text != text) if others else ()
+            captions.append(Caption(text, words, log_prob, maps, others_here))
         return captions
+
+    def _alternatives(self, found: Hypotheses) -> list[list[Alternative]]:
+        """All texts that ended, the best first, the caption itself among them; nothing if not asked for."""
+        if found.ended is None:
+            return []
+        ended = found.ended
+        pictures = zip(ended.words.tolist(), ended.lengths.tolist(), ended.log_probs.tolist(), strict=True)
+        return [list(self._distinct(*picture)) for picture in pictures]
+
+    def _distinct(
+        self, words: list[list[int]], lengths: list[int], log_probs: list[float]
+    ) -> Iterator[Alternative]:
+        seen = set()
+        for row, length, log_prob in zip(words, lengths, log_probs, strict=True):
+            kept = (self.vocabulary.words[word] for word in row[:length] if word != self.vocabulary.unknown)
+            text = " ".join(kept)
+            if np.isfinite(log_prob) and text not in seen:
+                seen.add(text)
+                yield Alternative(text, log_prob)
 
 
 def load_captioner(directory: Path, *, device: str = "auto", precision: str = "auto") -> Captioner:

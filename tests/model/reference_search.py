@@ -20,6 +20,11 @@ class Result:
 
 def search_one(decoder: Any, features: Tensor, search: Search) -> Result:
     """Features (1, rows, columns, channels) → the best caption of this one picture."""
+    return search_all(decoder, features, search)[0]
+
+
+def search_all(decoder: Any, features: Tensor, search: Search) -> list[Result]:
+    """All that ended within the length limit, best first; where nothing did, the best that did not."""
     with torch.inference_mode():
         live = [(0.0, [search.start], [], decoder.start(features))]
         finished: list[tuple[float, Result]] = []
@@ -53,6 +58,6 @@ def search_one(decoder: Any, features: Tensor, search: Search) -> Result:
             if length < search.max_length:
                 live = survivors
         if finished:
-            return max(finished, key=lambda f: f[0])[1]
+            return [result for _, result in sorted(finished, key=lambda f: f[0], reverse=True)]
         total, words, looked, _ = live[0]
-        return Result(words[1:], total, looked)
+        return [Result(words[1:], total, looked)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model.beam_search import Search, beam_search
 from model.decoders import Decoder, build_decoder
-from tests.model.reference_search import search_one
+from tests.model.reference_search import search_all, search_one
 
 PAD, UNKNOWN, START, END = 0, 17, 18, 19
 SIZE = 20
@@ -109,6 +109,28 @@ def test_the_order_and_company_of_pictures_do_not_matter() -> None:
     shuffled = beam_search(decoder, features[order], search(5))
     assert torch.equal(together.words[order], shuffled.words)
     assert torch.equal(together.lengths[order], shuffled.lengths)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7])
+@pytest.mark.parametrize("results", [2, 5])
+def test_the_next_best_captions_are_those_of_one_picture_at_a_time(results: int, penalty: float) -> None:
+    decoder = lively_decoder(8, end_bias=0.5)
+    features = torch.randn(12, 3, 2, 6) * 2
+    options = search(5, results=results, length_penalty=penalty)
+    found = beam_search(decoder, features, options)
+    assert found.ended is not None
+    for i in range(len(features)):
+        expected = [
+            (r.words, r.log_prob) for r in search_all(decoder, features[i : i + 1], options)[:results]
+        ]
+        rows = zip(found.ended.words[i].tolist(), found.ended.lengths[i].tolist(), strict=True)
+        places = found.ended.log_probs[i].isfinite().tolist()
+        words = [row[:length] for (row, length), there in zip(rows, places, strict=True) if there]
+        assert words == [row for row, _ in expected]
+        log_probs = found.ended.log_probs[i, : len(words)].tolist()
+        assert log_probs == pytest.approx([log_prob for _, log_prob in expected], abs=1e-4)
+    one = beam_search(decoder, features, search(5, length_penalty=penalty))
+    assert torch.equal(one.words, found.words), "to ask for more must not change the first"
 
 
 def test_forbidden_words_never_appear() -> None:

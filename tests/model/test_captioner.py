@@ -54,6 +54,19 @@ def test_a_batch_says_what_single_pictures_say(captioner: Captioner, prepared: l
     assert [c.log_prob for c in together] == pytest.approx([c.log_prob for c in alone], rel=1e-5, abs=1e-4)
 
 
+def test_alternatives_are_other_texts_beside_the_same_caption(
+    captioner: Captioner, prepared: list[np.ndarray]
+) -> None:
+    plain, more = captioner.caption(prepared), captioner.caption(prepared, alternatives=3)
+    assert [caption.text for caption in more] == [caption.text for caption in plain]
+    assert any(len(caption.alternatives) == 3 for caption in more)
+    for caption in more:
+        texts = [caption.text, *(one.text for one in caption.alternatives)]
+        assert len(set(texts)) == len(texts) <= 4
+        log_probs = [caption.log_prob, *(one.log_prob for one in caption.alternatives)]
+        assert log_probs == sorted(log_probs, reverse=True)
+
+
 def test_the_length_limit_is_kept(captioner: Captioner, prepared: list[np.ndarray]) -> None:
     assert all(len(c.words) <= 3 for c in captioner.caption(prepared, max_length=3))
 

@@ -1,0 +1,71 @@
+// Small things every part of the page uses. Text from outside only ever becomes textContent.
+
+export const byId = (id) => document.getElementById(id);
+
+/** An element with a class, text and children. */
+export function make(tag, className = "", text, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined && text !== null) element.textContent = text;
+  element.append(...children);
+  return element;
+}
+
+export function button(text, className, pressed) {
+  const element = make("button", className, text);
+  element.type = "button";
+  element.addEventListener("click", pressed);
+  return element;
+}
+
+/** What is happening, said to eyes and to screen readers. */
+export function say(part, text) {
+  byId(`${part}-status`).textContent = text;
+}
+
+/** What went wrong, in one line; nothing takes it away. */
+export function complain(part, text) {
+  const place = byId(`${part}-problem`);
+  place.textContent = text ?? "";
+  place.hidden = !text;
+  if (text) say(part, "");
+}
+
+export const LOW_CONFIDENCE = 0.3;
+
+export function percent(value) {
+  const hundredths = value * 100;
+  if (hundredths > 0 && hundredths < 0.5) return "< 1 %";
+  return `${Math.round(hundredths)} %`;
+}
+
+export function clock(seconds, digits = 0) {
+  const scale = 10 ** digits;
+  const units = Math.round(seconds * scale);
+  const whole = Math.floor(units / scale);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  let second = String(whole % 60).padStart(2, "0");
+  if (digits) second += "." + String(units % scale).padStart(digits, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${second}` : `${minutes}:${second}`;
+}
+
+export function megabytes(bytes) {
+  const size = bytes / 1e6;
+  return `${size < 10 ? size.toFixed(1).replace(/\.0$/, "") : Math.round(size)} MB`;
+}
+
+export const counted = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+
+/** Hand a blob to the reader as a file. */
+export function save(blob, name) {
+  const link = make("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+export const pause = (milliseconds, signal) => new Promise((resolve, reject) => {
+  const timer = setTimeout(resolve, milliseconds);
+  signal?.addEventListener("abort", () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
+});

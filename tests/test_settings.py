@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from pipeline.cli import app
+from pipeline.stories import StorySettings
 from pipeline.tuning import Tuning
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -53,8 +54,11 @@ def of_the_command_line() -> dict[str, set[str]]:
 
 def of_the_storage() -> dict[str, set[str]]:
     """What pydantic reads."""
-    prefix = Tuning.model_config["env_prefix"]
-    return {f"{prefix}{name.upper()}": {shown(field.default)} for name, field in Tuning.model_fields.items()}
+    return {
+        f"{settings.model_config['env_prefix']}{name.upper()}": {shown(field.default)}
+        for settings in (Tuning, StorySettings)
+        for name, field in settings.model_fields.items()
+    }
 
 
 def named_in_the_program() -> set[str]:

@@ -107,3 +107,24 @@ LOOSE_ENDS = (PREPOSITIONS | DETERMINERS | TO_BE | _words("and or while that as"
     "down up off out inside outside by past over around through along"
 )
 """Words that a caption cut short may end with, and a sentence may not."""
+
+
+# -- what people write to steer a story
+
+WORDS_FOR_SHORT = _words("short shorter shorten brief briefly briefer summary summarise summarize")
+WORDS_FOR_MORE = _words("more longer detail details detailed continue further else")
+WORDS_FOR_BEGINNING = _words("begin beginning start first")
+WORDS_FOR_END = _words("end ending finish last")
+ORDERS = _words("tell say make add write describe let give focus explain mention show use put go keep please")
+"""What a line begins with that asks for something, rather than telling it."""
+
+LEADS = _words("then and but so suddenly finally later meanwhile afterwards now")
+"""What may come before the subject of a sentence."""
+
+SMALL_TALK = LEADS | _words(
+    """
+    or what where who when why how story film picture pictures it me us he she they we you i be been do
+    does did not something anything as like my
+    """
+)
+"""What a line may have in it without naming a thing."""

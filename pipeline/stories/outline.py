@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from pathlib import PurePosixPath
 
-from pipeline.rows import Row
-from pipeline.source_info import SourceInfo
 from pipeline.stories.clock import duration, number
-from pipeline.stories.english import Phrase, plural, root
-from pipeline.stories.lexicon import COMMON_NOUNS
-from pipeline.stories.scenes import SAME_SCENE, Scene, condense, find_scenes, likeness
-from pipeline.stories.story import Story, Turn
-
-PROVIDER = "outline"
+from pipeline.stories.english import plural
+from pipeline.stories.scenes import SAME_SCENE, Scene, condense, likeness
+from pipeline.stories.timeline import Timeline, spread
 
 _MOST_TOLD = 14
 _SECONDS_TOLD = 2.5
@@ -25,42 +17,14 @@ _MOMENT_S = 1.6
 _COMMON_SHARE = 0.25
 
 
-def outline_story(info: SourceInfo, rows: Iterable[Row]) -> Story:
-    """Return the story of a source's captions: its scenes in order, told in plain sentences.
-
-    The same rows always give the same story. ``rows`` is read once, as a stream.
-    """
-    tally = _Tally()
-    scenes = find_scenes(tally.watch(rows))
+def outline_paragraphs(timeline: Timeline) -> list[str]:
+    """Return a timeline told from beginning to end, as paragraphs. Always the same ones of the same."""
+    scenes = list(timeline.scenes)
     if not scenes:
-        paragraphs = ["There is nothing to tell: no frame has a caption."]
-    elif info.kind == "video":
-        paragraphs = _tell_film(condense(scenes, _scenes_to_tell(scenes[-1].end - scenes[0].start)))
-    else:
-        paragraphs = _tell_pictures(scenes, tally)
-    turn = Turn(kind="start", provider=PROVIDER, text="\n\n".join(paragraphs))
-    return Story(title=_title(info), source=info.key, turns=(turn,))
-
-
-def _title(info: SourceInfo) -> str:
-    name = PurePosixPath(info.name).stem if info.kind == "video" else info.name
-    text = " ".join(name.replace("_", " ").replace("-", " ").split())
-    return text[:1].upper() + text[1:] or info.name
-
-
-class _Tally:
-    """Counts pictures, and in how many of them each well-known noun appears."""
-
-    def __init__(self) -> None:
-        self.pictures = 0
-        self.nouns: Counter[str] = Counter()
-
-    def watch(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            if row.error is None and row.words:
-                self.pictures += 1
-                self.nouns.update({root(word) for word in row.words} & COMMON_NOUNS)
-            yield row
+        return ["There is nothing to tell: no frame has a caption."]
+    if timeline.kind == "video":
+        return _tell_film(condense([scene.copy() for scene in scenes], _scenes_to_tell(timeline.seconds)))
+    return _tell_pictures(scenes, timeline)
 
 
 # -- films
@@ -74,7 +38,7 @@ def _scenes_to_tell(seconds: float) -> int:
 def _tell_film(scenes: list[Scene]) -> list[str]:
     if len(scenes) == 1:
         length = duration(scenes[0].length)
-        return [f"All through this film of {length}, {_phrase(scenes[0]).clause()}."]
+        return [f"All through this film of {length}, {scenes[0].phrase.clause()}."]
     sentences = [_film_sentence(scenes, index) for index in range(len(scenes))]
     starts = _paragraph_starts(len(scenes))
     ends = [*starts[1:], len(scenes)]
@@ -82,14 +46,14 @@ def _tell_film(scenes: list[Scene]) -> list[str]:
 
 
 def _film_sentence(scenes: list[Scene], index: int) -> str:
-    scene, phrase = scenes[index], _phrase(scenes[index])
+    scene, phrase = scenes[index], scenes[index].phrase
     last = index == len(scenes) - 1
     brief = scene.length < _MOMENT_S
     if brief and (index == 0 or last):
         return f"The film {'opens' if index == 0 else 'ends'} with {phrase.noun_phrase()}."
     seen = any(likeness(earlier.words, scene.words) >= SAME_SCENE for earlier in scenes[: max(index - 1, 0)])
     known = seen or (
-        index > 0 and phrase.verb is not None and _phrase(scenes[index - 1]).subject == phrase.subject
+        index > 0 and phrase.verb is not None and scenes[index - 1].phrase.subject == phrase.subject
     )
     opening = _opening(
         scene, index, brief=brief, last=last, new_paragraph=index in _paragraph_starts(len(scenes))
@@ -130,21 +94,20 @@ def _paragraph_starts(count: int) -> list[int]:
 # -- folders of stills
 
 
-def _tell_pictures(scenes: list[Scene], tally: _Tally) -> list[str]:
-    different = _without_repeats(scenes)
+def _tell_pictures(different: list[Scene], timeline: Timeline) -> list[str]:
     if len(different) == 1:
-        return [_pictures_of_one_thing(different[0], tally.pictures)]
-    told = _spread(different, _MOST_TOLD)
+        return [_pictures_of_one_thing(different[0], timeline.pictures)]
+    told = spread(different, _MOST_TOLD)
     among = len(told) < len(different)
     groups = _sentence_groups(told)
     sentences = [_pictures_sentence(group, at, len(groups), among) for at, group in enumerate(groups)]
     paragraphs = [" ".join(sentences)]
-    common = _common_thing(tally)
+    common = _common_thing(timeline)
     return [*paragraphs, common] if common else paragraphs
 
 
 def _pictures_of_one_thing(scene: Scene, pictures: int) -> str:
-    thing = _phrase(scene).noun_phrase()
+    thing = scene.phrase.noun_phrase()
     if pictures == 1:
         return f"The picture shows {thing}."
     every = "Both pictures" if pictures == 2 else f"All {number(pictures)} pictures"
@@ -152,8 +115,8 @@ def _pictures_of_one_thing(scene: Scene, pictures: int) -> str:
 
 
 def _pictures_sentence(group: list[Scene], at: int, count: int, among: bool) -> str:
-    phrases = [_phrase(scene) for scene in group]
-    things = _series([phrase.noun_phrase() for phrase in phrases])
+    phrases = [scene.phrase for scene in group]
+    things = series([phrase.noun_phrase() for phrase in phrases])
     alone = len(group) == 1 and group[0].frames == 1
     show = "picture shows" if alone else "pictures show"
     if count == 1:
@@ -177,43 +140,21 @@ def _sentence_groups(scenes: list[Scene]) -> list[list[Scene]]:
     return [scenes[start:end] for start, end in pairwise(bounds)]
 
 
-def _without_repeats(scenes: list[Scene]) -> list[Scene]:
-    """Return the scenes without those that show what an earlier one shows."""
-    different: list[Scene] = []
-    for scene in scenes:
-        earlier = next((one for one in different if likeness(one.words, scene.words) >= SAME_SCENE), None)
-        if earlier is None:
-            different.append(scene)
-        else:
-            earlier.frames += scene.frames
-    return different
-
-
-def _spread(scenes: list[Scene], limit: int) -> list[Scene]:
-    """Return at most ``limit`` scenes, evenly chosen, the first and the last among them."""
-    if len(scenes) <= limit:
-        return scenes
-    return [scenes[round(at * (len(scenes) - 1) / (limit - 1))] for at in range(limit)]
-
-
-def _common_thing(tally: _Tally) -> str | None:
+def _common_thing(timeline: Timeline) -> str | None:
     """Return a sentence on what most of the pictures have in common, when they do."""
-    if tally.pictures < 6 or not tally.nouns:
+    if timeline.pictures < 6 or timeline.common is None:
         return None
-    noun, count = max(tally.nouns.items(), key=lambda item: (item[1], item[0]))
-    if count < max(3, _COMMON_SHARE * tally.pictures):
+    noun, count = timeline.common
+    if count < max(3, _COMMON_SHARE * timeline.pictures):
         return None
     things = plural(noun).capitalize()
-    if count == tally.pictures:
-        return f"{things} appear in every one of the {number(tally.pictures)} pictures."
-    return f"{things} appear in {number(count)} of the {number(tally.pictures)} pictures."
+    if count == timeline.pictures:
+        return f"{things} appear in every one of the {number(timeline.pictures)} pictures."
+    return f"{things} appear in {number(count)} of the {number(timeline.pictures)} pictures."
 
 
-def _series(things: list[str]) -> str:
+def series(things: list[str]) -> str:
+    """Return things as a list in a sentence: "a cup, a hat, and a dog"."""
     if len(things) < 3:
         return " and ".join(things)
     return ", ".join(things[:-1]) + ", and " + things[-1]
-
-
-def _phrase(scene: Scene) -> Phrase:
-    return Phrase.parse(scene.words)

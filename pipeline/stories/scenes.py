@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.confidence import confidence
 from pipeline.rows import Row
-from pipeline.stories.english import content_words
+from pipeline.stories.english import Phrase, content_words
 
 SAME_SCENE = 0.6
 """Captions that share this part of their meaningful words (Jaccard) are about the same thing."""
@@ -43,6 +43,16 @@ class Scene:
     def words(self) -> tuple[str, ...]:
         """The wording that tells the scene: the commonest, then the surest, then the first."""
         return max(self.wordings.values(), key=lambda wording: (wording.count, wording.confidence)).words
+
+    @property
+    def phrase(self) -> Phrase:
+        """The telling wording, taken apart."""
+        return Phrase.parse(self.words)
+
+    def copy(self) -> Scene:
+        """Return a scene that can be changed without this one."""
+        wordings = {text: replace(wording) for text, wording in self.wordings.items()}
+        return replace(self, wordings=wordings)
 
     def add(self, row: Row, words: tuple[str, ...]) -> None:
         self.frames += 1

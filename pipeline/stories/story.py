@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from model.errors import GpucaptError
+from pipeline.errors import one_line
+from pipeline.stories.timeline import Timeline
 
-FORMAT = 1
+FORMAT = 2
+"""1: without material."""
 
 TurnKind = Literal["start", "continue", "steer"]
 
@@ -34,11 +37,15 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What was told of a source: a title and the turns so far."""
+    """What was told of a source: a title and the turns so far.
+
+    ``timeline`` is what it is told from; stories that an earlier version wrote have none.
+    """
 
     title: str
     source: str
     turns: tuple[Turn, ...]
+    timeline: Timeline | None = None
 
     @property
     def paragraphs(self) -> list[str]:
@@ -52,9 +59,19 @@ class Story:
         blocks = [f"# {_markdown(title)}", *(_markdown(text) for text in self.paragraphs)]
         return "\n\n".join(blocks) + "\n"
 
+    def to_fields(self) -> dict[str, object]:
+        """Return the story with its turns as JSON types (pipeline/schemas/story.schema.json)."""
+        return {
+            "format": FORMAT,
+            "title": self.title,
+            "source": self.source,
+            "turns": [asdict(turn) for turn in self.turns],
+            "material": None if self.timeline is None else self.timeline.to_fields(),
+        }
+
     def to_json(self) -> str:
-        """Return the story with its turns as JSON (pipeline/schemas/story.schema.json)."""
-        fields = {"format": FORMAT, **asdict(self)}
+        """Return the content of story.json."""
+        fields = self.to_fields()
         text = json.dumps(fields, indent=2, ensure_ascii=False)
         if not _fits_utf8(text):  # a title made of a strange file name
             text = json.dumps(fields, indent=2, ensure_ascii=True)
@@ -65,16 +82,35 @@ class Story:
         """Return the story that ``to_json`` wrote. Raises GpucaptError when ``text`` is not one."""
         try:
             fields = json.loads(text)
-            return cls(
+        except (ValueError, RecursionError) as error:
+            raise _no_story(error) from error
+        return cls.from_fields(fields)
+
+    @classmethod
+    def from_fields(cls, fields: Any) -> Story:
+        """Return the story that ``to_fields`` gave. Raises GpucaptError when it is none."""
+        try:
+            if fields.get("format", FORMAT) not in (1, FORMAT):
+                raise ValueError("another version of gpucapt made it")
+            material = fields.get("material")
+            story = cls(
                 title=_string(fields["title"]),
                 source=_string(fields["source"]),
                 turns=tuple(_turn(turn) for turn in fields["turns"]),
+                timeline=None if material is None else Timeline.from_fields(material),
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise GpucaptError(f"not a story.json of gpucapt ({error}); make the story again") from error
+            if not story.turns:
+                raise ValueError("it has no turns")
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+            raise _no_story(error) from error
+        return story
 
 
-def _turn(fields: dict[str, object]) -> Turn:
+def _no_story(error: Exception) -> GpucaptError:
+    return GpucaptError(one_line(f"not a story.json of gpucapt ({error}); make the story again"))
+
+
+def _turn(fields: dict[str, Any]) -> Turn:
     kind = _string(fields["kind"])
     if kind not in get_args(TurnKind):
         raise ValueError(f"unknown kind of turn {kind!r}")

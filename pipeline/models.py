@@ -58,7 +58,7 @@ def resolve_model(model: str | None) -> Model:
     if not directory.is_dir():
         if found == "bundled":
             raise GpucaptError("this installation brings no model along; name a checkpoint with --model DIR")
-        raise GpucaptError(f"there is no model {found}; --model names a checkpoint directory{_or_where()}")
+        raise GpucaptError(f"there is no model {found}; name a checkpoint directory{_or_where()}")
     name = str(read_config(directory).get("name", directory.name))
     weights = checkpoint_version(directory)
     return Model(directory, name, weights, weights, found)

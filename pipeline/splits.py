@@ -6,20 +6,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from model.errors import GpucaptError
 from pipeline.annotations import SPLITS, Example
+from pipeline.errors import WrongUsage
 
 DEFAULT_SHARES = (0.8, 0.1, 0.1)
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
-    """The shares of train, val and test in "0.8,0.1,0.1". Raises GpucaptError for what are no shares of 1."""
+    """The shares of train, val and test in "0.8,0.1,0.1". Raises WrongUsage for what are no shares of 1."""
     try:
         train, val, test = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise GpucaptError(f"splits are three shares, as in 0.8,0.1,0.1, not {text!r}") from error
+        raise WrongUsage(f"splits are three shares, as in 0.8,0.1,0.1, not {text!r}") from error
     if not (train > 0 and val >= 0 and test >= 0 and abs(train + val + test - 1) < 1e-6):
-        raise GpucaptError(f"the shares of the splits must add up to 1, with some for train; {text!r} do not")
+        raise WrongUsage(f"the shares of the splits must add up to 1, with some for train; {text!r} do not")
     return train, val, test
 
 

@@ -1,7 +1,7 @@
 // Puts the page together: tabs, the server's state, and the ways by which files come in.
 import { get, stopped } from "./api.js";
 import { useCamera } from "./camera.js";
-import { byId, complain, make, pause, button } from "./dom.js";
+import { button, byId, complain, make, pause } from "./dom.js";
 import * as films from "./films.js";
 import * as pictures from "./pictures.js";
 import * as stories from "./stories.js";
@@ -140,7 +140,8 @@ async function meetServer() {
     const response = await fetch(new URL("ready", document.baseURI)).catch(() => null);
     if (response?.ok) {
       const { model, model_version: version } = await response.json();
-      return tellServer("ready", model === version ? `Model: ${model}` : `Model: ${model} ${String(version ?? "").slice(0, 12)}`);
+      byId("server").title = `Version ${version}`;
+      return tellServer("ready", `Model: ${model}`);
     }
     tellServer(response ? "loading" : "away", response ? "The model is being loaded …" : "The server does not answer");
     await pause(1000);

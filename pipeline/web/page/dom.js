@@ -39,6 +39,11 @@ export function percent(value) {
   return `${Math.round(hundredths)} %`;
 }
 
+/** A share that may be far below one percent, with two digits that tell something. */
+export function smallPercent(value) {
+  return value > 0 ? `${new Intl.NumberFormat("en", { maximumSignificantDigits: 2 }).format(value * 100)} %` : "0 %";
+}
+
 export function clock(seconds, digits = 0) {
   const scale = 10 ** digits;
   const units = Math.round(seconds * scale);

@@ -1,7 +1,7 @@
 // The picture tab: pictures in; captions, other wordings, and where the model looked.
 import { call, stopped } from "./api.js";
 import { captionInto, miniature, paint, unpacked } from "./attention.js";
-import { button, byId, complain, counted, LOW_CONFIDENCE, make, megabytes, percent, save, say } from "./dom.js";
+import { button, byId, complain, counted, LOW_CONFIDENCE, make, megabytes, percent, save, say, smallPercent } from "./dom.js";
 import { offer, withdraw } from "./sources.js";
 
 const AT_ONCE = 4;
@@ -181,20 +181,18 @@ function showCaption(entry) {
   });
 }
 
-// A caption's own probability is tiny, as thousands of wordings share what there is; what one sees by is how
-// the best of them compare.
+// The bars show the mean probability of a word: a whole caption's is less the longer it is, whatever it is worth.
 function drawAlternatives(result) {
   const all = [result, ...(result.alternatives ?? [])];
-  const weights = all.map((one) => Math.exp(one.log_prob - result.log_prob));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
   byId("stage-others").hidden = all.length < 2;
   byId("stage-alternatives").replaceChildren(...all.map((one, at) => {
+    const aWord = Math.exp(one.log_prob / (one.caption.split(" ").length + 1));
     const bar = make("span", "bar");
-    bar.style.setProperty("--part", String(weights[at] / total));
+    bar.style.setProperty("--part", String(aWord));
     bar.setAttribute("aria-hidden", "true");
-    const chance = make("span", "chance", percent(weights[at] / total));
-    chance.title = `Log-probability ${one.log_prob.toFixed(4)}`;
-    return make("li", at ? "" : "chosen", null, make("span", "wording", one.caption), chance, bar);
+    const whole = make("span", "whole", `as a whole ${smallPercent(Math.exp(one.log_prob))}`);
+    whole.title = `Log-probability ${one.log_prob.toFixed(4)}`;
+    return make("li", at ? "" : "chosen", null, make("span", "wording", one.caption), make("span", "chance", percent(aWord)), bar, whole);
   }));
 }
 

@@ -33,7 +33,7 @@ demo: $(demo_ready) ## Caption sample photographs and a video through Airflow (o
 .PHONY: test
 test: $(test_ready) ## Run every test; as root on Debian, install the programs that some of them use
 	@tests/system-packages.sh
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --no-loadscope-reorder $(ARGS) < /dev/null
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --no-loadscope-reorder --durations=30 $(ARGS) < /dev/null
 
 .PHONY: test-quick
 test-quick: $(test_ready) ## Run the tests that take seconds

@@ -64,10 +64,13 @@ class Batcher:
 class Words:
     """The captioner, with batches cut in halves for as long as they do not fit into the device's memory."""
 
-    def __init__(self, captioner: Captioner, *, beam_size: int, max_length: int) -> None:
+    def __init__(
+        self, captioner: Captioner, *, beam_size: int, max_length: int, alternatives: int = 0
+    ) -> None:
         self._captioner = captioner
-        self._beam_size = beam_size
-        self._max_length = max_length
+        self._how = {"beam_size": beam_size, "max_length": max_length}
+        if alternatives:
+            self._how["alternatives"] = alternatives
         self._limit = 1 << 30
 
     def caption(self, images: list[Picture]) -> list[Caption]:
@@ -92,7 +95,7 @@ class Words:
         import torch
 
         try:
-            return self._captioner.caption(images, beam_size=self._beam_size, max_length=self._max_length)
+            return self._captioner.caption(images, **self._how)
         except torch.OutOfMemoryError:
             pass
         except RuntimeError as error:

@@ -22,11 +22,13 @@ from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
 from pipeline.last_line import last_line_kept
 from pipeline.promotion_options import register as register_promotion
 from pipeline.prompt import ask
+from pipeline.serve_commands import register as register_serve
 from pipeline.story_commands import story
 from pipeline.training_options import register as register_training
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "cv2", "h5py", "safetensors", "numpy", "PIL"), "worker"),
+    **dict.fromkeys(("fastapi", "uvicorn", "starlette", "python_multipart", "prometheus_client"), "web"),
     **dict.fromkeys(("lightning", "pycocoevalcap", "yaml", "tensorboard"), "train"),
 }
 """Packages that only some commands need, and the extra that brings them."""
@@ -44,6 +46,7 @@ register_datasets(app)
 register_training(app)
 register_evaluation(app)
 register_promotion(app)
+register_serve(app)
 app.command()(ask)
 
 

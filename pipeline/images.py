@@ -30,6 +30,23 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000
 _HEIF_BRANDS = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
 
 
+class NotAPicture(BadInput):
+    """A file that is no picture at all, or of a kind that cannot be read."""
+
+
+def still_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height as the file's header says, without decoding it. Raises NotAPicture, BadInput."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
+            return image.size
+    except UnidentifiedImageError as error:
+        raise _not_a_picture(data, name) from error
+    except Exception as error:
+        raise BadInput(f"{name}: the picture is damaged: {_what(error)}") from error
+
+
 def decode_still(data: bytes, name: str) -> NDArray[np.uint8]:
     """The picture in a file's bytes: (height, width, 3), RGB, turned as its EXIF says.
 
@@ -55,11 +72,15 @@ def decode_still(data: bytes, name: str) -> NDArray[np.uint8]:
             f"{name}: the picture has too many pixels to decode safely; make it smaller"
         ) from error
     except UnidentifiedImageError as error:
-        if data[4:12] in _HEIF_BRANDS:
-            raise BadInput(f"{name}: HEIC pictures cannot be read; convert it to JPEG") from error
-        raise BadInput(f"{name}: not a picture, or of a kind that cannot be read") from error
+        raise _not_a_picture(data, name) from error
     except Exception as error:  # what damaged files raise in Pillow's plug-ins has no common class
         raise BadInput(f"{name}: the picture is damaged: {_what(error)}") from error
+
+
+def _not_a_picture(data: bytes, name: str) -> NotAPicture:
+    if data[4:12] in _HEIF_BRANDS:
+        return NotAPicture(f"{name}: HEIC pictures cannot be read; convert it to JPEG")
+    return NotAPicture(f"{name}: not a picture, or of a kind that cannot be read")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ _LONGEST_S = 10.0**6
 
 
 class Tuning(BaseSettings):
-    """How to deal with storage and machine. Times are seconds, sizes are bytes."""
+    """How to deal with storage, machine and clients. Times are seconds, sizes are bytes."""
 
     model_config = SettingsConfigDict(env_prefix="GPUCAPT_", env_ignore_empty=True, extra="ignore")
 
@@ -43,6 +43,26 @@ class Tuning(BaseSettings):
     """Where models from remote storage are kept; None is gpucapt's folder in the user's cache."""
     models: str | None = None
     """The registry of models: a folder or a prefix of an object store; None is none."""
+    serve_image_size: ByteSize = Field(default=ByteSize(20 * 10**6), gt=0)
+    """The largest picture that the server takes."""
+    serve_image_pixels: int = Field(default=50_000_000, gt=0)
+    serve_images: int = Field(default=16, ge=1)
+    """Pictures in one request."""
+    serve_video_size: ByteSize = Field(default=ByteSize(500 * 10**6), gt=0)
+    """The largest film that the server takes."""
+    serve_video_seconds: float = Field(default=600.0, gt=0, le=_LONGEST_S)
+    serve_text_length: int = Field(default=100_000, ge=1)
+    """Characters of what a story is told from."""
+    serve_queue: int = Field(default=64, ge=1)
+    """Pictures that wait for the model; who comes then is told to come again."""
+    serve_videos: int = Field(default=4, ge=1)
+    """Films that wait or are being captioned."""
+    serve_keep: float = Field(default=3600.0, gt=0, le=_LONGEST_S)
+    """How long what came of a film can be fetched from the server."""
+    serve_grace: float = Field(default=30.0, ge=0, le=_LONGEST_S)
+    """How long a server that is to end goes on with what it has begun."""
+    serve_allow: str | None = None
+    """Prefixes of object stores that clients may name objects below, separated by commas."""
     lease: float = Field(default=60.0, ge=1, le=_LONGEST_S)
     """For how long a source stays with a worker that is not heard of."""
 

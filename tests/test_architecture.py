@@ -20,7 +20,6 @@ HEAVY = {
     "boto3",
     "cv2",
     "fastapi",
-    "gradio",
     "h5py",
     "lightning",
     "matplotlib",
@@ -28,12 +27,14 @@ HEAVY = {
     "openai",
     "pandas",
     "PIL",
+    "prometheus_client",
     "pycocoevalcap",
     "safetensors",
     "scenedetect",
     "timm",
     "torch",
     "torchvision",
+    "uvicorn",
 }
 """What takes long to import, or is not there where only the light base is installed."""
 

@@ -1,0 +1,121 @@
+"""What every request goes through: who may ask, from where, and which headers the answers carry."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.web.errors import RequestFailed, as_failed, unavailable
+
+_OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
+"""The page itself is nobody's secret; it asks for the token and sends it along."""
+_OPEN_PREFIX = "/page/"
+
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
+    " media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""For answers that are no page: should a browser be made to show one, it shows text."""
+
+
+@dataclass(slots=True)
+class Rules:
+    """Who may ask what."""
+
+    token: str | None = None
+    hosts: frozenset[str] | None = None
+    """By which names the server may be called; None is any.
+
+    A page elsewhere can make its own name point here, and a browser then lets it read the answers of a server
+    that only this machine can reach. So a server without a token that listens here alone knows its names.
+    """
+    ending: bool = False
+    """Whether the server takes nothing new."""
+    running: int = 0
+    """Requests that are being answered."""
+    _open: frozenset[str] = field(default=_OPEN_PATHS)
+
+    def check(self, method: str, path: str, headers: Headers) -> None:
+        """Raises RequestFailed for what is not allowed."""
+        if self.hosts is not None and _host(headers.get("host", "")) not in self.hosts:
+            raise RequestFailed(403, "unknown_host", "this server does not go by that name; use localhost")
+        if method not in ("GET", "HEAD") and headers.get("sec-fetch-site") == "cross-site":
+            raise RequestFailed(403, "cross_site", "pages of other sites may not use this server")
+        if self.ending and method == "POST":
+            raise unavailable("ending", "the server is ending")
+        if self.token is None or path in self._open or path.startswith(_OPEN_PREFIX):
+            return
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        is_right = hmac.compare_digest(token.strip().encode(), self.token.encode())
+        if kind.lower() != "bearer" or not is_right:
+            raise RequestFailed(
+                401,
+                "unauthorized",
+                "the token is missing or wrong; send it as Authorization: Bearer …",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+
+class Guard:
+    """The middleware that keeps the rules."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        is_page = path == "/" or path.startswith(_OPEN_PREFIX)
+
+        has_begun = False
+
+        async def with_headers(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                _add_headers(MutableHeaders(scope=message), is_page=is_page)
+                if self._rules.ending:
+                    MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        self._rules.running += 1
+        try:
+            self._rules.check(scope["method"], path, Headers(scope=scope))
+            await self._app(scope, receive, with_headers)
+        except Exception as error:
+            failed = as_failed(error)  # which also logs what nobody foresaw
+            if has_begun:
+                raise
+            await failed.response()(scope, receive, with_headers)
+        finally:
+            self._rules.running -= 1
+
+
+def _add_headers(headers: MutableHeaders, *, is_page: bool) -> None:
+    always: Iterable[tuple[str, str]] = (
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Frame-Options", "DENY"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+        ("Content-Security-Policy", _PAGE_POLICY if is_page else _POLICY),
+        ("Permissions-Policy", "camera=(self), microphone=(), geolocation=()"),
+        ("Cache-Control", "no-cache" if is_page else "no-store"),
+    )
+    for name, value in always:
+        headers.setdefault(name, value)
+
+
+def _host(header: str) -> str:
+    """The name in a Host header, without the port."""
+    name = header.rpartition("]")[0] + "]" if header.startswith("[") else header.partition(":")[0]
+    return name.lower()

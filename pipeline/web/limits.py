@@ -1,0 +1,65 @@
+"""What the server takes at most."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from pipeline.s3_names import Place
+from pipeline.tuning import Tuning
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes are bytes, times seconds."""
+
+    image_bytes: int
+    image_pixels: int
+    images: int
+    """In one request."""
+    video_bytes: int
+    video_seconds: float
+    text_length: int
+    """Characters of a text, or of all captions, that a story is told from."""
+    queue: int
+    """Pictures that wait for the model, of all clients together."""
+    videos: int
+    """Films that wait, or are being captioned."""
+    keep_s: float
+    """How long what came of a film can be fetched."""
+    grace_s: float
+    """How long the server, asked to end, goes on with what it has begun."""
+    allowed: tuple[Place, ...]
+    """Where objects may be read for clients."""
+
+    @classmethod
+    def of(cls, tuning: Tuning) -> Limits:
+        """The limits as they are set. Raises GpucaptError where a prefix is none."""
+        prefixes = (part.strip() for part in (tuning.serve_allow or "").split(","))
+        return cls(
+            image_bytes=tuning.serve_image_size,
+            image_pixels=tuning.serve_image_pixels,
+            images=tuning.serve_images,
+            video_bytes=tuning.serve_video_size,
+            video_seconds=tuning.serve_video_seconds,
+            text_length=tuning.serve_text_length,
+            queue=tuning.serve_queue,
+            videos=tuning.serve_videos,
+            keep_s=tuning.serve_keep,
+            grace_s=tuning.serve_grace,
+            allowed=tuple(Place.parse(prefix) for prefix in prefixes if prefix),
+        )
+
+    @property
+    def request_bytes(self) -> int:
+        """All images of one request: some large ones, or many as cameras make them."""
+        return max(self.image_bytes, min(self.images * self.image_bytes, 64 << 20)) + (64 << 10)
+
+    @property
+    def json_bytes(self) -> int:
+        """A body of JSON: a story that was told of the longest text, and its turns."""
+        return 8 * self.text_length + (1 << 20)
+
+    def told(self) -> dict[str, float]:
+        """Those that clients are told of."""
+        names = ("image_bytes", "image_pixels", "images", "video_bytes", "video_seconds", "text_length")
+        return {name: value for name, value in asdict(self).items() if name in names}

@@ -56,7 +56,7 @@ export function clock(seconds, digits = 0) {
 
 export function megabytes(bytes) {
   const size = bytes / 1e6;
-  return `${size < 10 ? size.toFixed(1).replace(/\.0$/, "") : Math.round(size)} MB`;
+  return size < 1 ? `${Math.ceil(bytes / 1000)} KB` : `${size < 10 ? size.toFixed(1).replace(/\.0$/, "") : Math.round(size)} MB`;
 }
 
 export const counted = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;

@@ -1,0 +1,166 @@
+"""The page of `gpucapt serve` in a real browser, served by a real process with the bundled model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+PATIENCE_MS = 60_000
+"""For what a machine that is busy with something else may take; on a quiet one all of it is quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server of its own process, and where it listens."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def stop(self) -> int:
+        """Ask it to end; returns its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+@contextmanager
+def serving(*options: str, **settings: str) -> Iterator[Served]:
+    """`gpucapt serve` with options and GPUCAPT_ settings, its model loaded."""
+    command = [sys.executable, "-m", "pipeline", "serve", "--port", "0", *options]
+    environment = {**os.environ, **{f"GPUCAPT_{name}": value for name, value in settings.items()}}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        assert "listening on" in first, first + process.stderr.read()
+        served = Served(first.split()[-1], process)
+        _wait_until_ready(served)
+        yield served
+        if process.poll() is None:
+            served.stop()
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def _wait_until_ready(served: Served) -> None:
+    while served.process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{served.url}/ready"):
+                return
+        except urllib.error.HTTPError:
+            time.sleep(0.1)
+    raise AssertionError("the server ended before its model was loaded")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, with a camera that shows a test picture."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """One server for the tests of a file."""
+    for package in ("fastapi", "uvicorn"):
+        pytest.importorskip(package, reason=f"{package} is not installed (the extra web)")
+    with serving() as running:
+        yield running
+
+
+@dataclass
+class Open:
+    """The page open in the browser, with what it said on the console and asked of the network."""
+
+    page: Page
+    messages: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def shot(self, name: str) -> None:
+        """Keep a picture of the whole page, to be looked at."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+    def is_too_wide(self) -> bool:
+        """Whether the page has to be scrolled sideways."""
+        return bool(self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
+
+
+class Pages:
+    """Opens the page; after a test it must have asked nothing of anybody but its server."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self._browser = browser
+        self._url = url
+        self._opened: list[Open] = []
+
+    def open(self, *, width: int = 1200, dark: bool = False, url: str | None = None, part: str = "") -> Open:
+        """The page, at the tab ``part``."""
+        context = self._browser.new_context(
+            viewport={"width": width, "height": 844},
+            color_scheme="dark" if dark else "light",
+            has_touch=width < 600,
+            reduced_motion="reduce",
+            permissions=["camera"],
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        opened = Open(context.new_page())
+        opened.page.on("console", lambda message: opened.messages.append(message.text))
+        opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
+        opened.page.on("request", lambda request: opened.requests.append(request.url))
+        opened.page.goto(f"{url or self._url}/#{part}")
+        self._opened.append(opened)
+        return opened
+
+    def close(self) -> None:
+        """Close all, and look at what they did."""
+        for opened in self._opened:
+            home = "/".join(opened.page.url.split("/")[:3]) + "/"
+            opened.page.context.close()
+            foreign = [url for url in opened.requests if not url.startswith((home, "blob:", "data:"))]
+            assert foreign == []
+            # Answers that are errors are logged by the browser itself; scripts that fail are ours.
+            assert [text for text in opened.messages if "Failed to load resource" not in text] == []
+
+
+@pytest.fixture
+def pages(browser: Browser, served: Served) -> Iterator[Pages]:
+    """Opens the page of the file's server."""
+    opened = Pages(browser, served.url)
+    yield opened
+    opened.close()

@@ -51,14 +51,29 @@ _GRACE_S = 5.0
 """How long a run that ends early waits for what its threads are in the middle of."""
 
 
+def _unwatched(chunk: Chunk) -> None:
+    """For jobs that nobody watches."""
+
+
 class Job:
     """One run over an order's sources."""
 
-    def __init__(self, order: Order, model: Model, sink: Sink, progress: Progress) -> None:
+    def __init__(
+        self,
+        order: Order,
+        model: Model | LazyModel,
+        sink: Sink,
+        progress: Progress,
+        watch: Callable[[Chunk], None] = _unwatched,
+    ) -> None:
+        """``model`` may be one that others use, too. ``watch`` is told of chunks as they are captioned."""
         self._order = order
         self._sink = sink
         self._progress = progress
-        self.model = LazyModel(model, order.settings, order.resources)
+        self._watch = watch
+        if not isinstance(model, LazyModel):
+            model = LazyModel(model, order.settings, order.resources)
+        self.model = model
         self._stop = threading.Event()
         self._signal: int | None = None
         self._error: BaseException | None = None
@@ -195,6 +210,7 @@ class Job:
         for batch in batches:
             captions = words.caption([chunk.images[index] for chunk, index in batch])
             for chunk in fill(batch, captions):
+                self._watch(chunk)
                 self._results.put(chunk)
             self._progress.captioned(len(batch))
 

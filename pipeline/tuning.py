@@ -51,8 +51,8 @@ class Tuning(BaseSettings):
     serve_video_size: ByteSize = Field(default=ByteSize(500 * 10**6), gt=0)
     """The largest film that the server takes."""
     serve_video_seconds: float = Field(default=600.0, gt=0, le=_LONGEST_S)
-    serve_text_length: int = Field(default=100_000, ge=1)
-    """Characters of what a story is told from."""
+    serve_text_length: int = Field(default=20_000, ge=1, le=20_000)
+    """Characters of a text that a story is told from."""
     serve_queue: int = Field(default=64, ge=1)
     """Pictures that wait for the model; who comes then is told to come again."""
     serve_videos: int = Field(default=4, ge=1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import FileResponse, PlainTextResponse
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
@@ -17,8 +18,12 @@ from pipeline.web.answers import Health, LimitsInfo, ModelInfo, Models, Ready, f
 from pipeline.web.captions import captions_router, loaded
 from pipeline.web.engine import Engine
 from pipeline.web.errors import add_handlers
+from pipeline.web.films import Films
 from pipeline.web.guard import Guard, Rules
 from pipeline.web.limits import Limits
+from pipeline.web.metrics import Metrics
+from pipeline.web.telling import providers, stories_router
+from pipeline.web.videos import videos_router
 
 PAGE = Path(__file__).parent / "page"
 
@@ -34,17 +39,23 @@ class Site:
     engine: Engine
     limits: Limits
     rules: Rules
+    metrics: Metrics = field(default_factory=Metrics)
     decoders: int = 2
-    """Threads that decode pictures."""
+    """Threads that decode pictures, and as many that decode films."""
 
 
 def make_app(site: Site) -> FastAPI:
-    """The application; its engine is the caller's to start and to stop."""
+    """The application. While it runs it works on films; its engine is the caller's to start and to stop."""
     pool = ThreadPoolExecutor(site.decoders, thread_name_prefix="decode")
+    films = Films(site.engine, site.limits, site.decoders)
+    site.metrics.watch(lambda: site.engine.waiting, films.counts)
+    site.metrics.knows_model(site.engine.model.name, site.engine.model.version)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        films.start()
         yield
+        await asyncio.to_thread(films.stop)
         pool.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
@@ -54,11 +65,13 @@ def make_app(site: Site) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # their scripts would come from another host
         redoc_url=None,
-        middleware=[Middleware(Guard, rules=site.rules)],
+        middleware=[Middleware(Guard, rules=site.rules, metrics=site.metrics)],
     )
     add_handlers(app)
     app.include_router(_state_router(site))
     app.include_router(captions_router(site.engine, site.limits, pool))
+    app.include_router(videos_router(site.engine, films, site.limits))
+    app.include_router(stories_router(site.limits, films.captions_of))
     _add_page(app)
     return app
 
@@ -80,7 +93,16 @@ def _state_router(site: Site) -> APIRouter:
     async def models() -> Models:
         model = ModelInfo(name=engine.model.name, version=engine.model.version)
         limits = LimitsInfo.model_validate(site.limits.told())
-        return Models(models=[model], providers=["outline"], limits=limits)
+        return Models(models=[model], providers=providers(), limits=limits)
+
+    @router.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses=failures(401),
+    )
+    async def metrics() -> Response:
+        return Response(site.metrics.text(), media_type=site.metrics.content_type)
 
     return router
 

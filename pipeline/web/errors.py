@@ -14,21 +14,20 @@ from starlette.exceptions import HTTPException
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable, one_line
+from pipeline.stories import StoryFailed
 
 _log = logging.getLogger("gpucapt")
 
 
-class RequestFailed(Exception):
+class RequestFailed(HTTPException):
     """Ends a request with a status and the error that the answer tells."""
 
     def __init__(
         self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(message)
-        self.status = status
         self.code = code
         self.message = one_line(message)
-        self.headers = dict(headers or {})
+        super().__init__(status, self.message, dict(headers or {}))
 
     @property
     def content(self) -> dict[str, Any]:
@@ -37,7 +36,7 @@ class RequestFailed(Exception):
 
     def response(self) -> JSONResponse:
         """The whole answer."""
-        return JSONResponse(self.content, self.status, self.headers)
+        return JSONResponse(self.content, self.status_code, self.headers)
 
 
 def busy(message: str) -> RequestFailed:
@@ -57,6 +56,8 @@ def as_failed(error: Exception) -> RequestFailed:
     if isinstance(error, StorageUnavailable):
         _log.warning("%s", error)
         return unavailable("storage_unavailable", "the storage does not answer; try again later")
+    if isinstance(error, StoryFailed):
+        return RequestFailed(502, "story_failed", str(error))
     if isinstance(error, BadInput):
         return RequestFailed(422, "unreadable", str(error))
     if isinstance(error, GpucaptError):

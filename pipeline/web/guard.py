@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.web.errors import RequestFailed, as_failed, unavailable
+from pipeline.web.metrics import Metrics
 
 _OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
 """The page itself is nobody's secret; it asks for the token and sends it along."""
@@ -64,9 +66,10 @@ class Rules:
 class Guard:
     """The middleware that keeps the rules."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, rules: Rules, metrics: Metrics) -> None:
         self._app = app
         self._rules = rules
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
@@ -76,12 +79,13 @@ class Guard:
         path = scope["path"]
         is_page = path == "/" or path.startswith(_OPEN_PREFIX)
 
-        has_begun = False
+        status = 0
+        began = time.monotonic()
 
         async def with_headers(message: Message) -> None:
-            nonlocal has_begun
+            nonlocal status
             if message["type"] == "http.response.start":
-                has_begun = True
+                status = message["status"]
                 _add_headers(MutableHeaders(scope=message), is_page=is_page)
                 if self._rules.ending:
                     MutableHeaders(scope=message)["Connection"] = "close"
@@ -93,11 +97,12 @@ class Guard:
             await self._app(scope, receive, with_headers)
         except Exception as error:
             failed = as_failed(error)  # which also logs what nobody foresaw
-            if has_begun:
+            if status:
                 raise
             await failed.response()(scope, receive, with_headers)
         finally:
             self._rules.running -= 1
+            self._metrics.answered(_method(scope), _pattern(scope), status, time.monotonic() - began)
 
 
 def _add_headers(headers: MutableHeaders, *, is_page: bool) -> None:
@@ -113,6 +118,21 @@ def _add_headers(headers: MutableHeaders, *, is_page: bool) -> None:
     )
     for name, value in always:
         headers.setdefault(name, value)
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def _pattern(scope: Scope) -> str:
+    """The path as the router knows it, without what clients put into it."""
+    pattern = getattr(scope.get("route"), "path", None)
+    if isinstance(pattern, str):
+        return pattern
+    return _OPEN_PREFIX if scope["path"].startswith(_OPEN_PREFIX) else "other"
 
 
 def _host(header: str) -> str:

@@ -19,7 +19,7 @@ class Limits:
     video_bytes: int
     video_seconds: float
     text_length: int
-    """Characters of a text, or of all captions, that a story is told from."""
+    """Characters of a text that a story is told from."""
     queue: int
     """Pictures that wait for the model, of all clients together."""
     videos: int
@@ -55,9 +55,14 @@ class Limits:
         return max(self.image_bytes, min(self.images * self.image_bytes, 64 << 20)) + (64 << 10)
 
     @property
+    def captions_length(self) -> int:
+        """Characters of all captions that a story is told from: an hour's, a few times over."""
+        return 50 * self.text_length
+
+    @property
     def json_bytes(self) -> int:
-        """A body of JSON: a story that was told of the longest text, and its turns."""
-        return 8 * self.text_length + (1 << 20)
+        """A body of JSON: captions with their times, or a story with all its turns."""
+        return 4 * self.captions_length
 
     def told(self) -> dict[str, float]:
         """Those that clients are told of."""

@@ -26,6 +26,7 @@ from pipeline.web.app import Site, make_app
 from pipeline.web.engine import Engine
 from pipeline.web.guard import Rules
 from pipeline.web.limits import Limits
+from pipeline.web.metrics import Metrics
 
 _log = logging.getLogger("gpucapt")
 
@@ -50,8 +51,15 @@ class Serving:
         model = resolve_model(self.model)
         read_config(model.directory)
         rules = Rules(self.token or None, self._names())
-        engine = Engine(model, self.resources, precision=self.precision, limit=limits.queue)
-        app = make_app(Site(engine, limits, rules, self.resources.workers))
+        metrics = Metrics()
+        engine = Engine(
+            model,
+            self.resources,
+            precision=self.precision,
+            limit=limits.queue,
+            watch=metrics.captioned,
+        )
+        app = make_app(Site(engine, limits, rules, metrics, self.resources.workers))
         with _listening(self.host, self.port) as sock:
             print(f"gpucapt: listening on {_url(sock)}", file=sys.stderr, flush=True)
             if self.token is None and not _is_loopback(sock.getsockname()[0]):

@@ -59,7 +59,7 @@ class Still:
 
 
 @dataclass(slots=True)
-class Film:
+class FilmSink:
     """A film on its way to a file."""
 
     name: str

@@ -86,7 +86,8 @@ def _join(folder: RunFolder, plan: Plan, model: ModelUsed, outcomes: Outcomes, p
         stopped_by_signals(signals.append),
         Claims(folder.destination, lease_s=tuning().lease) as claims,
     ):
-        joiner = Joiner(folder.destination, plan.settings, model, claims, go_on)
+        archive = f"{plan.archive}/{folder.id}"
+        joiner = Joiner(folder.destination, plan.settings, model, claims, go_on, films=archive)
         for source in pieces.sources():
             go_on()
             outcome = joiner.join(source, partial(pieces.inputs, source.key))

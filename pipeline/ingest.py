@@ -45,6 +45,7 @@ def run_shard(url: str, resources: Resources, progress: str = "auto") -> str:
             plan.settings,
             resources,
             keep_missing=True,
+            films=f"{plan.archive}/{folder.id}",
             is_settled=plan.is_settled,
         )
         job = Job(order, resolve_model(plan.settings.model), recorder, counts)

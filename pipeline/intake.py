@@ -16,6 +16,7 @@ from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fencing import fenced
 from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
+from pipeline.links import film_links
 from pipeline.loading import LazyModel
 from pipeline.manifest import read_done
 from pipeline.orders import Order, inputs_of
@@ -283,10 +284,18 @@ class Intake:
         if source.piece is not None:
             with fenced(claim.assert_held):
                 Mark(source.piece).write(parts)
-        work = Work(source, info, claim, parts, snapshot, first)
+        work = Work(source, info, claim, parts, snapshot, first, film=self._film_links(source))
         self._in_flight.begin(work)
         self._progress.begin(source.key, first)
         return work
+
+    def _film_links(self, source: Source) -> tuple[str, ...]:
+        if source.kind != "video" or source.entry is None:
+            return ()
+        order = self._order
+        return film_links(
+            order.destination.url, source.key, order.films or order.storage.url, source.entry.key
+        )
 
     def _go_on(self) -> None:
         if self._stop.is_set():

@@ -11,6 +11,7 @@ from pipeline.claims import Claim, Claims
 from pipeline.errors import BadInput
 from pipeline.fingerprints import Snapshot, rows_digest
 from pipeline.ingest_runs import ModelUsed
+from pipeline.links import film_links
 from pipeline.manifest import read_done
 from pipeline.outcomes import Input, OnDisk, Outcome, PieceDone
 from pipeline.parts import Parts
@@ -103,7 +104,10 @@ class _Incomplete(Exception):
 
 
 class Joiner:
-    """Joins sources whose pieces are done. ``go_on`` is called now and then, and raises to end early."""
+    """Joins sources whose pieces are done. ``go_on`` is called now and then, and raises to end early.
+
+    ``films`` is the folder or bucket prefix in which films will lie when the run is finished.
+    """
 
     def __init__(
         self,
@@ -112,12 +116,15 @@ class Joiner:
         model: ModelUsed,
         claims: Claims,
         go_on: Callable[[], None],
+        *,
+        films: str,
     ) -> None:
         self._destination = destination
         self._settings = settings
         self._model = model
         self._claims = claims
         self._go_on = go_on
+        self._films = films
 
     def join(self, pieces: Pieces, inputs: Callable[[], Iterator[Input]]) -> Outcome:
         """Write the outputs of a source when all of it is captioned; what became of the source."""
@@ -145,7 +152,15 @@ class Joiner:
                 key, kind, self._model.name, self._model.version, fingerprint, self._settings.of_result(kind)
             )
             parts = Parts(self._destination, key, fingerprint)
-            work = Work(Source(key, kind, ""), info, claim, parts, snapshot, 0)
+            work = Work(
+                Source(key, kind, ""),
+                info,
+                claim,
+                parts,
+                snapshot,
+                0,
+                film=self._film_links(key, kind, snapshot),
+            )
             if bad is not None:
                 discard(work, self._destination)
                 return Outcome(key, "set aside", reason=bad)
@@ -163,6 +178,12 @@ class Joiner:
             return Outcome(key, "set aside", reason=str(error))
         finally:
             claim.release()
+
+    def _film_links(self, key: str, kind: Kind, snapshot: Snapshot) -> tuple[str, ...]:
+        if kind != "video":
+            return ()
+        (film,) = snapshot
+        return film_links(self._destination.url, key, self._films, film.key)
 
     def _claim(self, key: str) -> Claim | None:
         until = time.monotonic() + _PATIENCE_S

@@ -41,6 +41,8 @@ class Order:
     """Look again at stills that were set aside."""
     keep_missing: bool = False
     """Keep the rows of stills that are gone: the drop folder has archived them."""
+    films: str | None = None
+    """The folder or bucket prefix in which films will lie when all is done; None: where they are read."""
     is_settled: Callable[[Entry], bool] = _always
     """Whether a still may be used already; the others are taken as not there."""
 

@@ -56,7 +56,11 @@ def publish(
         outputs = scratch / "outputs"
         outputs.mkdir()
         names = write_outputs(
-            work.info, lambda: _rows(merged, go_on), outputs, story=_story(work, merged, go_on)
+            work.info,
+            lambda: _rows(merged, go_on),
+            outputs,
+            story=_story(work, merged, go_on),
+            film=work.film,
         )
         manifest = Manifest(work.info, counts, tuple(describe(outputs / name) for name in names))
         _put(work, destination, merged, outputs, manifest, uploaders)

@@ -57,6 +57,8 @@ class Work:
     """Another worker took over: whatever still comes of it is thrown away."""
     passage: Passage | None = None
     """Of a film that is worked on in pieces."""
+    film: tuple[str, ...] = ()
+    """Relative URLs, from the report, of where the film may lie."""
 
     @property
     def rows_digest(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.reports.page import PageData, write_page
@@ -15,12 +15,18 @@ from pipeline.stories import Story
 
 
 def write_outputs(
-    info: SourceInfo, rows: Callable[[], Iterator[Row]], directory: Path, *, story: Story | None
+    info: SourceInfo,
+    rows: Callable[[], Iterator[Row]],
+    directory: Path,
+    *,
+    story: Story | None,
+    film: Sequence[str] = (),
 ) -> list[str]:
     """Write the files of one source into ``directory`` (which exists); return their names in writing order.
 
     ``rows`` gives, each time it is called, a fresh stream of the source's rows in the order of their
     positions. Memory does not grow with their number. Existing files of the same names are replaced.
+    ``film``: relative URLs, from the report, of where a video may lie.
     """
     kinds: list[type[TableWriter]] = [JsonLines, Csv, Json]
     if info.kind == "video":
@@ -29,7 +35,7 @@ def write_outputs(
     names = _write_tables([kind(info, directory) for kind in kinds], rows, page)
     if story is not None:
         names += _write_story(story, directory)
-    write_page(info, rows, page, directory / "report.html", story=story, files=names)
+    write_page(info, rows, page, directory / "report.html", story=story, files=names, film=film)
     return [*names, "report.html"]
 
 

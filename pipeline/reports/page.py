@@ -1,7 +1,8 @@
 """report.html: one file that shows a source's story, its confidence and at most 300 of its frames.
 
-The page asks nothing of the network: pictures are data URLs, and its Content-Security-Policy allows only
-the style and the script written into it, by their digests. Text from outside reaches it escaped by Jinja,
+The page asks nothing of the network but the film itself, where that lies beside it: pictures are data URLs,
+subtitles are in the page, and its Content-Security-Policy allows only films from where the page lies and the
+style and the script written into it, by their digests. Text from outside reaches it escaped by Jinja,
 or as JSON in a data block that the script puts on the page as text.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import jinja2
 
 from pipeline.confidence import LOW_CONFIDENCE, confidence
+from pipeline.reports.film import PageCues, chapters, film_json
 from pipeline.reports.series import Series
 from pipeline.reports.text import printable, script_json, single_spaced
 from pipeline.rows import MAX_ILLUSTRATED, Row, illustration_stride
@@ -46,6 +48,7 @@ class PageData:
         self.last_position = 0
         self.end_s: float | None = None
         self.series = Series()
+        self.cues = PageCues()
         self._total = 0.0
 
     def add(self, row: Row) -> None:
@@ -63,6 +66,7 @@ class PageData:
         self.last_position = row.position
         self.end_s = row.timestamp_s
         self.series.add(_x(row), sure)
+        self.cues.add(row)
 
     @property
     def mean(self) -> float:
@@ -78,9 +82,15 @@ def write_page(
     *,
     story: Story | None,
     files: list[str],
+    film: Sequence[str] = (),
 ) -> None:
-    """Write the report page of a source to ``path``; ``files`` lie beside it and are linked to."""
-    style, script = _asset("report.css"), _asset("report.js")
+    """Write the report page of a source to ``path``; ``files`` lie beside it and are linked to.
+
+    ``film``: relative URLs where a video may lie, besides its own name beside the page.
+    """
+    is_film = info.kind == "video"
+    style = _asset("report.css")
+    script = _asset("report_film.js") + _asset("report.js") if is_film else _asset("report.js")
     stream = _template().stream(
         style=style,
         style_hash=_csp_hash(style),
@@ -93,6 +103,7 @@ def write_page(
         data=data,
         length=None if data.end_s is None else clock(data.end_s),
         low_confidence=LOW_CONFIDENCE,
+        film=film_json(film, chapters(rows), data.cues) if is_film and data.frames else None,
         paragraphs=[] if story is None else [printable(text) for text in story.paragraphs],
         settings=_shown_settings(info),
         files=[(name, _FILE_LABELS[name]) for name in _FILE_LABELS if name in files],

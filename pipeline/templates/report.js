@@ -173,6 +173,12 @@
     label.title = exactly(frame);
     head.append(label);
     if (isLow(frame)) head.append(make("span", "mark-unsure", "unsure"));
+    const fromHere = make("button", "from-here", "▶");
+    fromHere.type = "button";
+    fromHere.hidden = true;
+    fromHere.setAttribute("aria-label", `Play the film from ${when(frame)}`);
+    fromHere.addEventListener("click", () => player.playFrom(frame.time));
+    head.prepend(fromHere);
     const sure = make("span", "sure", percent(frame.confidence));
     sure.title = "Confidence: the mean probability of a word of this caption";
     head.append(sure);
@@ -326,6 +332,7 @@
       });
     }
     play.hidden = !frame.attention;
+    byId("viewer-film").onclick = () => { viewer.close(); player.playFrom(frame.time); };
     play.onclick = () => (timer ? stop() : start(frame, showWord, hideWord));
     byId("viewer-previous").disabled = !neighbour(-1);
     byId("viewer-next").disabled = !neighbour(1);
@@ -346,7 +353,7 @@
   function stop() {
     clearInterval(timer);
     timer = 0;
-    play.textContent = "Play";
+    play.textContent = "Play words";
   }
 
   // The next card as they are arranged and filtered now.
@@ -438,7 +445,21 @@
     }
     plot.querySelector("svg")?.remove();
     plot.prepend(drawing);
+    head(played);
     if (pointed >= 0) point(pointed);
+  }
+
+  // Where the film is at the moment.
+  let played = null;
+
+  function head(time) {
+    played = time;
+    const drawing = plot.querySelector("svg");
+    drawing?.querySelector(".playhead")?.remove();
+    if (time === null || !drawing) return;
+    const [first, last] = [margin.left, plot.clientWidth - margin.right];
+    const at = Math.min(last, Math.max(first, scale.x(time)));
+    drawing.append(svg("line", { class: "playhead", x1: at, x2: at, y1: margin.top, y2: scale.height - margin.bottom }));
   }
 
   const tip = make("div", "tip");
@@ -511,6 +532,11 @@
       if (event.key === "Escape") unpoint();
     });
   }
+
+  const player = isFilm ? playFilm({ make, clock, decimals, source, frames, goTo, onTime: head }) : null;
+  player?.onReady(() => {
+    for (const button of document.querySelectorAll(".from-here, #viewer-film")) button.hidden = false;
+  });
 
   filter();
 })();

@@ -98,6 +98,8 @@ def test_good_ones_are_archived_and_bad_ones_tell_why(drop: Drop) -> None:
     assert drop.moved("failed") == bad
     run = plan["run"].rpartition("/")[2]
     why = json.loads(drop.at("failed").read(f"{run}/cam/torn.jpg.error.json"))
+    report = drop.at("out").read("trip/clip.webm/report.html").decode()
+    assert f'"places":["clip.webm","../../../archive/{run}/trip/clip.webm"]' in report
     assert why["key"] == "cam/torn.jpg" and why["run"] == run and "torn.jpg" in why["reason"]
     assert drop.counts(plan)["errors"] == 2 and drop.counts(plan)["captioned"] == 2
 

@@ -146,7 +146,9 @@ def test_a_film_that_cannot_be_begun_anywhere_comes_out_the_same(work: Work, fil
 def test_caption_finds_what_was_done_in_pieces(work: Work, film: Path) -> None:
     shutil.copy2(film, work.incoming)
     shutil.copytree(work.incoming, work.root / "sources")
-    work.round()
+    run = work.round()["run"].rpartition("/")[2]
+    report = (work.out / "film.mp4" / "report.html").read_text(encoding="utf-8")
+    assert f'"places":["film.mp4","../../archive/{run}/film.mp4"]' in report
     before = times(work.out / "film.mp4")
     assert caption(work.root / "sources", work.out, work.model) == 0
     assert times(work.out / "film.mp4") == before

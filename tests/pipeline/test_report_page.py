@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,86 +10,17 @@ import pytest
 
 from pipeline.reports import write_outputs
 from pipeline.rows import Row
+from tests.pipeline.report_pages import Reports, browser, reports
 from tests.pipeline.report_rows import Written, bad_still, film_row, info, long_film, still_row, write
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
+
+__all__ = ["browser", "reports"]
 
 HOSTILE_NAME = "<img src=x onerror='document.title=1'> & <b>"
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>'
 CAPTIONS = ("a brown dog is running", "two men are standing on a rock", "a cat on a mat")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
-@dataclass
-class Open:
-    """A report open in the browser, with all that it said on the console and asked of the network."""
-
-    page: Page
-    messages: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def lit(self) -> int:
-        return self.page.locator(".card canvas.on").count()
-
-    def pixels(self, place: int = 0) -> str:
-        canvas = self.page.locator(".card canvas").nth(place)
-        return str(canvas.evaluate("canvas => canvas.toDataURL()"))
-
-    def shown(self) -> list[str]:
-        labels = self.page.locator(".card:visible .when").all_inner_texts()
-        return [str(label) for label in labels]
-
-
-class Reports:
-    """Opens reports; after a test nothing may have been said on the console or asked of the network."""
-
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
-        self._opened: list[Open] = []
-
-    def open(self, written: Written, *, width: int = 1200, dark: bool = False, touch: bool = False) -> Open:
-        context = self._browser.new_context(
-            viewport={"width": width, "height": 800},
-            color_scheme="dark" if dark else "light",
-            has_touch=touch,
-            reduced_motion="reduce",
-        )
-        opened = Open(context.new_page())
-        opened.page.on("console", lambda message: opened.messages.append(message.text))
-        opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
-        opened.page.on("request", lambda request: opened.requests.append(request.url))
-        opened.page.goto((written.directory / "report.html").as_uri())
-        self._opened.append(opened)
-        return opened
-
-    def close(self) -> None:
-        for opened in self._opened:
-            opened.page.context.close()
-            assert opened.messages == []
-            assert [url for url in opened.requests[1:] if not url.startswith("data:")] == []
-
-
-@pytest.fixture
-def reports(browser: Browser) -> Iterator[Reports]:
-    opened = Reports(browser)
-    yield opened
-    opened.close()
 
 
 def film(count: int = 12) -> list[Row]:
@@ -112,9 +40,9 @@ def test_it_shows_the_story_and_a_card_for_each_frame(tmp_path: Path, reports: R
     assert "For the first four seconds, a brown dog is running." in page.locator(".story").inner_text()
     assert page.locator(".card").count() == 12
     card = page.locator(".card").nth(4)
-    assert card.locator(".when").inner_text() == "0:04"
-    assert card.locator(".caption").inner_text() == "two men are standing on a rock"
-    assert card.locator(".sure").inner_text() == "78%"
+    assert card.locator(".when").text_content() == "0:04"
+    assert card.locator(".caption").text_content() == "two men are standing on a rock"
+    assert card.locator(".sure").text_content() == "78%"
     page.wait_for_function("document.querySelector('.card img').naturalWidth === 64")
     assert page.locator("#found").inner_text() == "12 shown"
 
@@ -314,8 +242,9 @@ def test_names_and_captions_from_outside_are_only_text(tmp_path: Path, reports: 
     page.locator("#plot").hover()
     assert page.title() == f"{HOSTILE_NAME} · captions"
     assert page.locator("h1").inner_text() == HOSTILE_NAME
-    assert page.locator(".when").all_inner_texts() == [f"{HOSTILE}.jpg", "</script><!-- 🐕 \udcff.jpg"]
-    assert page.locator(".card .caption").first.inner_text() == f"a dog {HOSTILE}"
+    names = [f"{HOSTILE}.jpg", "</script><!-- 🐕 \udcff.jpg"]
+    assert page.locator(".card .when").all_text_contents() == names
+    assert page.locator(".card .caption").first.text_content() == f"a dog {HOSTILE}"
     assert page.locator(".set-aside .name").inner_text() == f"{HOSTILE} .jpg"
     assert page.evaluate("document.scripts.length") == 3
     assert page.locator("img[src=x]").count() == 0

@@ -1,0 +1,100 @@
+"""Reports open in a real browser, for the tests of what they show and do there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pipeline.report_rows import Written
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Open:
+    """A report open in the browser, with all that it said on the console and asked of the network."""
+
+    page: Page
+    messages: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    film: bool = False
+
+    def lit(self) -> int:
+        return self.page.locator(".card canvas.on").count()
+
+    def pixels(self, place: int = 0) -> str:
+        canvas = self.page.locator(".card canvas").nth(place)
+        return str(canvas.evaluate("canvas => canvas.toDataURL()"))
+
+    def shown(self) -> list[str]:
+        labels = self.page.locator(".card:visible .when").all_text_contents()
+        return [str(label) for label in labels]
+
+
+class Reports:
+    """Opens reports; after a test nothing may have been said on the console or asked of the network."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._opened: list[Open] = []
+
+    def open(
+        self,
+        written: Written,
+        *,
+        width: int = 1200,
+        dark: bool = False,
+        touch: bool = False,
+        film: bool = False,
+    ) -> Open:
+        """Open a report; with ``film`` it may look for one on this disk, also where there is none."""
+        context = self._browser.new_context(
+            viewport={"width": width, "height": 800},
+            color_scheme="dark" if dark else "light",
+            has_touch=touch,
+            reduced_motion="reduce",
+        )
+        opened = Open(context.new_page(), film=film)
+        opened.page.on("console", lambda message: opened.messages.append(message.text))
+        opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
+        opened.page.on("request", lambda request: opened.requests.append(request.url))
+        opened.page.goto((written.directory / "report.html").as_uri())
+        self._opened.append(opened)
+        return opened
+
+    def close(self) -> None:
+        for opened in self._opened:
+            opened.page.context.close()
+            absent = "Failed to load resource: net::ERR_FILE_NOT_FOUND"
+            assert [message for message in opened.messages if not (opened.film and message == absent)] == []
+            own = ("data:", "file:", "blob:") if opened.film else ("data:",)
+            assert [url for url in opened.requests[1:] if not url.startswith(own)] == []
+
+
+@pytest.fixture
+def reports(browser: Browser) -> Iterator[Reports]:
+    opened = Reports(browser)
+    yield opened
+    opened.close()

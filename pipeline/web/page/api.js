@@ -57,8 +57,9 @@ async function canTryAgain(problem, used, tries, { onBusy, signal }) {
     await askForToken(used);
     return true;
   }
-  if (problem.status !== 429 || tries >= BUSY_TRIES) return false;
-  onBusy?.(problem.wait);
+  const isLoading = problem.code === "loading";
+  if (!isLoading && (problem.status !== 429 || tries >= BUSY_TRIES)) return false;
+  onBusy?.(isLoading ? "The model is still being loaded …" : `The server is busy; trying again in ${problem.wait} s …`);
   await pause(problem.wait * 1000, signal);
   return true;
 }

@@ -73,7 +73,7 @@ function prepare(mine) {
       mine.watcher.unobserve(target);
       mine.thumbnails.draw(target, Number(target.dataset.seconds));
     }
-  }, { rootMargin: "300px" });
+  }, { rootMargin: "1000px" });
   const video = byId("film-video");
   video.replaceChildren();
   video.src = mine.url;
@@ -108,7 +108,7 @@ async function send(mine) {
   const bar = byId("film-progress");
   say("film", `Sending ${mine.file.name} …`);
   const onProgress = (sent, total) => { if (job === mine && sent < total) bar.value = sent / total; };
-  const onBusy = (seconds) => say("film", `The server is busy; trying again in ${seconds} s …`);
+  const onBusy = (why) => say("film", why);
   mine.id = (await upload("v1/videos", form, { onProgress, onBusy, signal: mine.stop.signal })).id;
   bar.removeAttribute("value");
 }

@@ -88,7 +88,7 @@ function question(group) {
 }
 
 async function caption(group) {
-  const onBusy = (seconds) => say("picture", `The server is busy; trying again in ${seconds} s …`);
+  const onBusy = (why) => say("picture", why);
   try {
     const answer = await (await call("v1/captions", { method: "POST", body: question(group), onBusy })).json();
     group.forEach((entry, at) => settle(entry, answer, answer.captions[at]));

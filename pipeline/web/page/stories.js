@@ -123,7 +123,10 @@ function goOn(event) {
 }
 
 function redo(index, prompt) {
-  return ask("v1/stories/redo", { story, index, ...asked(prompt) }, { doing: "Telling it anew …", done: "Told anew. Undo brings the earlier one back.", at: index });
+  // Without a line the server would take the one of before; a reader who has emptied it wants none.
+  const unsteered = structuredClone(story);
+  unsteered.turns[index].prompt = null;
+  return ask("v1/stories/redo", { story: unsteered, index, ...asked(prompt) }, { doing: "Telling it anew …", done: "Told anew. Undo brings the earlier one back.", at: index });
 }
 
 async function drop(index) {

@@ -25,7 +25,7 @@ class StorySettings(BaseSettings):
     """How freely it tells: 0 always says what is likeliest."""
     length: int = Field(default=180, ge=10, le=5000)
     """About how many words a turn shall have."""
-    context: int = Field(default=4096, ge=512)
+    context: int = Field(default=4096, ge=1024)
     """Tokens that the model can see, question and answer together."""
     timeout: float = Field(default=120.0, gt=0, le=10.0**6)
     """Seconds that a turn may take, repetitions included."""

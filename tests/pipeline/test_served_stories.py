@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.stories import Story
-from tests.pipeline.served_pages import Pages, browser, pages, served
+from tests.pipeline.served_pages import Pages, browser, pages, served, serving
+from tests.services.failing_endpoint import FailingEndpoint, failing_endpoint, hangs, refuses, says
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 __all__ = ["browser", "pages", "served"]
 
@@ -147,3 +149,42 @@ def test_what_a_story_says_is_only_text(pages: Pages) -> None:
     assert "<img src=x" in turns(page)[0]
     assert page.locator("img[src=x]").count() == 0
     assert page.title() == title
+
+
+BEGUN = ("A dog wakes up ", "and runs out ", "into the grass.")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[FailingEndpoint]:
+    """A language model's server that tells a beginning, hangs in the middle of a turn, then refuses."""
+    acts = (says(*BEGUN), hangs("It rains ", "and it "), refuses(403, "not for you"))
+    with failing_endpoint(*acts) as running:
+        yield running
+
+
+def test_a_language_model_tells_word_by_word_and_can_be_stopped(
+    browser: Browser, endpoint: FailingEndpoint
+) -> None:
+    with serving(STORY_BASE_URL=endpoint.url) as running:
+        pages = Pages(browser, running.url)
+        opened = pages.open(part="story")
+        page = opened.page
+        page.locator("#story-provider option").nth(1).wait_for(state="attached")
+        page.locator("#story-provider").select_option("openai")
+        begin(page)
+        assert turns(page) == ["".join(BEGUN)]
+        assert "openai, the-only-one" in page.locator(".how").inner_text()
+
+        page.locator("#continue-button").click()
+        page.locator(".growing", has_text="It rains and it").wait_for()
+        opened.shot("story-growing")
+        page.locator("#story-stop").click()
+        page.get_by_text("Stopped; the story is as it was.").wait_for()
+        settled(page, 1)
+
+        page.locator("#continue-button").click()
+        page.locator("#story-problem").wait_for()
+        assert "\n" not in page.locator("#story-problem").inner_text()
+        settled(page, 1)
+        opened.shot("story-problem")
+        pages.close()

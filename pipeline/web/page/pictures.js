@@ -128,6 +128,7 @@ function show(entry) {
   stopPlaying();
   current = entry;
   byId("stage").hidden = !entry;
+  byId("stage").classList.toggle("bad", entry?.state === "bad");
   byId("picture-drop").classList.toggle("small", Boolean(entry));
   drawShelf();
   if (!entry) return;
@@ -228,6 +229,7 @@ function drawShelf() {
     const picture = make("img");
     picture.alt = "";
     picture.src = entry.url;
+    picture.addEventListener("error", () => picture.classList.add("broken"));
     opener.append(picture, make("span", "shelved-text", text));
     const remove = button("✕", "remove", () => forget(entry));
     remove.setAttribute("aria-label", `Remove ${entry.name}`);

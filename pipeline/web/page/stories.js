@@ -31,8 +31,12 @@ function asChosen() {
 }
 
 export function knowProviders(names, most) {
-  const list = byId("story-provider");
-  list.replaceChildren(...names.map((name) => Object.assign(make("option", "", name), { value: name })));
+  for (const list of [byId("story-provider"), byId("continue-provider")]) {
+    const chosen = list.value;
+    list.replaceChildren(...names.map((name) => Object.assign(make("option", "", name), { value: name })));
+    if (names.includes(chosen)) list.value = chosen;
+  }
+  byId("continue-provider-label").hidden = names.length < 2;
   if (most) byId("story-text").maxLength = most;
   asChosen();
 }
@@ -40,8 +44,9 @@ export function knowProviders(names, most) {
 /** Choose what a story is to begin from, and look there. */
 export function beginFrom(key) {
   byId("story-from").value = key;
+  byId("story-beginning").open = true;
   asChosen();
-  byId("story-form").scrollIntoView({ block: "start" });
+  byId("story-beginning").scrollIntoView({ block: "start" });
   byId("story-start").focus({ preventScroll: true });
 }
 
@@ -55,10 +60,11 @@ function begin(event) {
   }
   const from = key === "text" ? { text } : offered().find((source) => source.key === key).from();
   const prompt = byId("story-prompt").value.trim();
-  return ask("v1/stories", { from, ...asked(prompt) }, { doing: "Beginning the story …", done: "The story has begun.", fresh: true });
+  byId("continue-provider").value = byId("story-provider").value;
+  return ask("v1/stories", { from, ...asked("story", prompt) }, { doing: "Beginning the story …", done: "The story has begun.", fresh: true });
 }
 
-const asked = (prompt) => ({ provider: byId("story-provider").value, ...(prompt && { prompt }) });
+const asked = (form, prompt) => ({ provider: byId(`${form}-provider`).value, ...(prompt && { prompt }) });
 
 // -- asking the server ----------------------------------------------------------------------------------------------------
 
@@ -112,13 +118,14 @@ function change(next, done) {
     else sessionStorage.removeItem(KEPT);
   } catch { /* full, or not allowed: it is kept until the page is left */ }
   draw();
+  byId("story-beginning").open = !story;
   say("story", done);
 }
 
 function goOn(event) {
   event.preventDefault();
   const prompt = byId("continue-prompt").value.trim();
-  ask("v1/stories/continue", { story, ...asked(prompt) }, { doing: "Going on …", done: "The story has gone on." })
+  ask("v1/stories/continue", { story, ...asked("continue", prompt) }, { doing: "Going on …", done: "The story has gone on." })
     .then(() => { if (byId("story-problem").hidden) byId("continue-prompt").value = ""; byId("continue-prompt").focus({ preventScroll: true }); });
 }
 
@@ -126,7 +133,7 @@ function redo(index, prompt) {
   // Without a line the server would take the one of before; a reader who has emptied it wants none.
   const unsteered = structuredClone(story);
   unsteered.turns[index].prompt = null;
-  return ask("v1/stories/redo", { story: unsteered, index, ...asked(prompt) }, { doing: "Telling it anew …", done: "Told anew. Undo brings the earlier one back.", at: index });
+  return ask("v1/stories/redo", { story: unsteered, index, ...asked("continue", prompt) }, { doing: "Telling it anew …", done: "Told anew. Undo brings the earlier one back.", at: index });
 }
 
 async function drop(index) {
@@ -233,6 +240,7 @@ function restore() {
   try {
     story = JSON.parse(sessionStorage.getItem(KEPT));
     draw();
+    byId("story-beginning").open = !story;
   } catch {
     story = null;
     sessionStorage.removeItem(KEPT);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -63,3 +64,5 @@ def serve(
     from pipeline.web.serving import Serving
 
     Serving(host, port, token, model, settings.precision, resources).run()
+    # All is answered and nothing is to be kept: no thread that still decodes a film shall hold up the end.
+    os._exit(0)

@@ -65,7 +65,9 @@ def make_app(site: Site) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # their scripts would come from another host
         redoc_url=None,
-        middleware=[Middleware(Guard, rules=site.rules, metrics=site.metrics)],
+        middleware=[
+            Middleware(Guard, rules=site.rules, metrics=site.metrics, json_bytes=site.limits.json_bytes)
+        ],
     )
     add_handlers(app)
     app.include_router(_state_router(site))

@@ -65,7 +65,7 @@ def captions_router(engine: Engine, limits: Limits, pool: Executor) -> APIRouter
         "/v1/captions",
         summary="Caption pictures",
         response_model=Captions,
-        responses=failures(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+        responses={**failures(400, 401, 403, 404, 408, 413, 415, 422, 429, 503), 200: _example()},
         openapi_extra={"requestBody": _body()},
     )
     async def caption(request: Request) -> Response:
@@ -200,6 +200,24 @@ def _told(caption: Caption, options: CaptionOptions) -> Mapping[str, Any]:
         maps = [base64.b64encode(one.tobytes()).decode("ascii") for one in caption.attention]
         told["attention"] = {"rows": rows, "columns": columns, "maps": maps}
     return told
+
+
+def _example() -> dict[str, Any]:
+    caption = {
+        "image": "beach.jpg",
+        "caption": "a dog runs on the beach",
+        "words": ["a", "dog", "runs", "on", "the", "beach"],
+        "log_prob": -5.2831,
+        "probability": 0.005077,
+        "confidence": 0.4701,
+        "alternatives": [],
+    }
+    failed = {
+        "image": "notes.txt",
+        "error": {"code": "unsupported_image", "message": "notes.txt: not a picture"},
+    }
+    answer = {"model": "captions", "model_version": "79e074a07cf4", "captions": [caption, failed]}
+    return {"content": {"application/json": {"example": answer}}}
 
 
 def _body() -> dict[str, Any]:

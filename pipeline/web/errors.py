@@ -44,6 +44,11 @@ def busy(message: str) -> RequestFailed:
     return RequestFailed(429, "queue_full", message, headers={"Retry-After": "1"})
 
 
+def too_large(name: str, limit: int) -> RequestFailed:
+    """A file or a request beyond the limit."""
+    return RequestFailed(413, "too_large", f"{name or 'it'} is larger than the {limit / 1e6:g} MB allowed")
+
+
 def unavailable(code: str, message: str) -> RequestFailed:
     """Not now: the model is loading, or the server ends."""
     return RequestFailed(503, code, message, headers={"Retry-After": "2"})

@@ -161,7 +161,7 @@ class Films:
         """Give up what is being captioned, and remove everything."""
         with self._changed:
             self._stopping = True
-            for film in self._films.values():
+            for film in list(self._films.values()):
                 self._drop(film)
             self._changed.notify_all()
         self._thread.join(10)

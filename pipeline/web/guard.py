@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.web.errors import RequestFailed, as_failed, unavailable
+from pipeline.web.errors import RequestFailed, as_failed, too_large, unavailable
 from pipeline.web.metrics import Metrics
 
 _OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
@@ -53,7 +53,7 @@ class Rules:
         if self.token is None or path in self._open or path.startswith(_OPEN_PREFIX):
             return
         kind, _, token = headers.get("authorization", "").partition(" ")
-        is_right = hmac.compare_digest(token.strip().encode(), self.token.encode())
+        is_right = hmac.compare_digest(token.strip().encode("latin-1"), self.token.encode())
         if kind.lower() != "bearer" or not is_right:
             raise RequestFailed(
                 401,
@@ -66,10 +66,11 @@ class Rules:
 class Guard:
     """The middleware that keeps the rules."""
 
-    def __init__(self, app: ASGIApp, rules: Rules, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, rules: Rules, metrics: Metrics, json_bytes: int) -> None:
         self._app = app
         self._rules = rules
         self._metrics = metrics
+        self._json_bytes = json_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
@@ -93,8 +94,9 @@ class Guard:
 
         self._rules.running += 1
         try:
-            self._rules.check(scope["method"], path, Headers(scope=scope))
-            await self._app(scope, receive, with_headers)
+            headers = Headers(scope=scope)
+            self._rules.check(scope["method"], path, headers)
+            await self._app(scope, self._limited(receive, headers), with_headers)
         except Exception as error:
             failed = as_failed(error)  # which also logs what nobody foresaw
             if status:
@@ -103,6 +105,28 @@ class Guard:
         finally:
             self._rules.running -= 1
             self._metrics.answered(_method(scope), _pattern(scope), status, time.monotonic() - began)
+
+    def _limited(self, receive: Receive, headers: Headers) -> Receive:
+        """What reads a body of JSON, up to the limit; forms are counted by who reads them.
+
+        Raises RequestFailed, at once where the client says how much will come.
+        """
+        if not headers.get("content-type", "").lower().startswith("application/"):
+            return receive
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._json_bytes:
+            raise too_large("the request", self._json_bytes)
+        left = self._json_bytes
+
+        async def limited() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise too_large("the request", self._json_bytes)
+            return message
+
+        return limited
 
 
 def _add_headers(headers: MutableHeaders, *, is_page: bool) -> None:

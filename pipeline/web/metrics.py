@@ -21,7 +21,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class _Counts(Collector):

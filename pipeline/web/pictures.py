@@ -10,9 +10,8 @@ from pipeline.errors import BadInput
 from pipeline.images import NotAPicture, decode_still, still_size
 from pipeline.s3_names import Place
 from pipeline.storage import Entry, Storage, is_s3, open_object
-from pipeline.web.errors import RequestFailed
+from pipeline.web.errors import RequestFailed, too_large
 from pipeline.web.limits import Limits
-from pipeline.web.uploads import too_large
 
 if TYPE_CHECKING:
     from model.captioner import Captioner

@@ -31,6 +31,8 @@ from pipeline.web.metrics import Metrics
 _log = logging.getLogger("gpucapt")
 
 _LOOK_S = 0.05
+_GRACE_S = 5.0
+"""How long the model's thread may go on with the batch that it is in the middle of."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", ""})
 
 
@@ -67,7 +69,7 @@ class Serving:
             engine.start()
             server = _Server(_config(app), engine, rules, limits.grace_s)
             server.run(sockets=[sock])
-        engine.stop(0)
+        engine.stop(_GRACE_S)
         if engine.error is not None:
             raise engine.error
 

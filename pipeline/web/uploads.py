@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Protocol
+from urllib.parse import parse_qs
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from pipeline.errors import one_line
-from pipeline.web.errors import RequestFailed
+from pipeline.web.errors import RequestFailed, too_large
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -75,11 +76,6 @@ class FilmSink:
         self.file.write(data)
 
 
-def too_large(name: str, limit: int) -> RequestFailed:
-    """A file beyond the limit."""
-    return RequestFailed(413, "too_large", f"{name or 'it'} is larger than the {limit / 1e6:g} MB allowed")
-
-
 @dataclass(slots=True)
 class Form:
     """The fields of a form, each with all its values, and its files in their order."""
@@ -107,11 +103,13 @@ async def read_form(
             RequestFailed for what is not wanted.
         in_thread: whether to write in a thread, for files on disk.
 
-    Raises RequestFailed: 415 for another kind of body, 413 for one that is too large, 408 for one that does
-    not come, 422 for one that is damaged.
+    One without files may also come as browsers send such by default. Raises RequestFailed: 415 for another
+    kind of body, 413 for one that is too large, 408 for one that does not come, 422 for one that is damaged.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
+    if kind == b"application/x-www-form-urlencoded":
+        return _plain_form(await read_body(request, _FIELDS * _FIELD_BYTES))
     if kind != b"multipart/form-data" or not boundary:
         raise RequestFailed(415, "unsupported_media_type", "send a form: multipart/form-data")
     length = request.headers.get("content-length", "")
@@ -161,6 +159,15 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
         if message.get("body"):
             yield message["body"]
+
+
+def _plain_form(body: bytes) -> Form:
+    """A form without files."""
+    try:
+        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS, errors="replace")
+    except ValueError as error:
+        raise _invalid("the form is damaged") from error
+    return Form(fields)
 
 
 class _Reading:

@@ -74,15 +74,11 @@ def videos_router(engine: Engine, films: Films, limits: Limits) -> APIRouter:
         film = films.begin()
         try:
             form = await _received(request, film, limits)
-            options = _options(form)
+            film.settings = _settings(_options(form), engine, limits)
             await asyncio.to_thread(_check, film, form.fields.get("uri", [None])[0], limits)
         except BaseException:
             films.drop(film)
             raise
-        selection = selection_of(
-            options.every, options.fps, options.scenes, options.max_frames, limits.video_seconds
-        )
-        film.settings = CaptionSettings(selection, precision=engine.precision, story=options.story)
         films.submit(film)
         return JSONResponse(
             {"id": film.id, "status": "queued"}, 202, headers={"Location": f"/v1/videos/{film.id}"}
@@ -151,6 +147,13 @@ def _options(form: Form) -> VideoOptions:
     if options.story not in (*providers(), "none"):
         raise RequestFailed(422, "unknown_provider", f"nobody called {options.story!r} tells stories here")
     return options
+
+
+def _settings(options: VideoOptions, engine: Engine, limits: Limits) -> CaptionSettings:
+    selection = selection_of(
+        options.every, options.fps, options.scenes, options.max_frames, limits.video_seconds
+    )
+    return CaptionSettings(selection, precision=engine.precision, story=options.story)
 
 
 def _check(film: Film, uri: str | None, limits: Limits) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from pipeline.ingest_runs import ModelUsed, Plan, RunFolder
 from pipeline.interruption import Interrupted, stopped_by_signals
 from pipeline.joining import Joiner, PieceOutcomes
 from pipeline.manifest import now
-from pipeline.outcomes import Input, Outcomes, Run, write_run_csv, write_summary
+from pipeline.outcomes import Input, Outcomes, Run, write_run_csv, write_run_report, write_summary
 from pipeline.storage import Storage, open_storage
 from pipeline.tuning import tuning
 
@@ -51,12 +52,13 @@ def finish(url: str) -> str:
         _join(folder, plan, model, outcomes, pieces)
         run = _run(folder, plan, model)
         write_run_csv(run, outcomes, folder.destination)
+        write_run_report(run, outcomes, folder.destination)
         _move_inputs(folder, plan, _moves(folder, outcomes, pieces))
         write_summary(run, outcomes, folder.destination)
         totals = outcomes.totals
     return (
         f"{totals.captioned} sources captioned ({totals.frames} frames), {totals.errors} set aside;"
-        f" see {folder.destination.url}/{summary}"
+        f" see {folder.destination.url}/{run.folder}/report.html"
     )
 
 
@@ -107,6 +109,7 @@ def _run(folder: RunFolder, plan: Plan, model: ModelUsed) -> Run:
         model.name,
         model.version,
         plan.settings.of_result("video"),
+        max(time.time() - plan.planned_at, 0.0),
     )
 
 

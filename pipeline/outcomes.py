@@ -1,4 +1,4 @@
-"""What became of each source of a run, and the two files that tell it.
+"""What became of each source of a run, and the three files that tell it.
 
 However many sources there are, they are kept on disk, not in memory.
 """
@@ -10,13 +10,15 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
 from pipeline.ahead import opened_files
+from pipeline.links import relative_link
 from pipeline.reports import append_to_run_csv, run_csv_header
+from pipeline.reports.run_page import MOST_REASONS, RunFacts, SourceLine, write_run_page
 from pipeline.scratch import ScratchFolder
 from pipeline.source_info import Kind
 from pipeline.storage import Storage
@@ -90,6 +92,19 @@ class Totals:
         """All sources that were found."""
         return self.done + self.set_aside + self.left
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """As the run's files name them."""
+        return {
+            "sources": self.sources,
+            "captioned": self.captioned,
+            "already_done": self.already_done,
+            "set_aside": self.set_aside,
+            "left": self.left,
+            "frames": self.frames,
+            "errors": self.errors,
+        }
+
 
 class OnDisk:
     """Tables that this process keeps on disk, in a file that the system removes whatever happens to it."""
@@ -113,8 +128,9 @@ class Outcomes(OnDisk):
 
     def __init__(self) -> None:
         super().__init__(
-            "CREATE TABLE sources (key TEXT PRIMARY KEY, status TEXT) WITHOUT ROWID;"
-            "CREATE TABLE errors (key TEXT, reason TEXT, PRIMARY KEY (key, reason)) WITHOUT ROWID;"
+            "CREATE TABLE sources (key TEXT PRIMARY KEY, status TEXT, frames INTEGER, errors INTEGER,"
+            " reason TEXT) WITHOUT ROWID;"
+            "CREATE TABLE errors (key TEXT, reason TEXT, why TEXT, PRIMARY KEY (key, reason)) WITHOUT ROWID;"
         )
         self._lock = threading.Lock()
         self.totals = Totals()
@@ -123,8 +139,10 @@ class Outcomes(OnDisk):
         """Record an outcome. The bad ones among the inputs of a source that was captioned are errors too."""
         with self._lock:
             self._count(outcome)
+            before = self.totals.errors
             self._database.execute(
-                "INSERT OR REPLACE INTO sources VALUES (?, ?)", (outcome.key, outcome.status)
+                "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, 0, ?)",
+                (outcome.key, outcome.status, outcome.frames, outcome.reason),
             )
             if outcome.status == "set aside":
                 self._add_error(outcome.key, outcome.reason or "")
@@ -132,10 +150,25 @@ class Outcomes(OnDisk):
                 for one in inputs:
                     if one.error is not None and one.name != outcome.key:
                         self._add_error(one.name, one.error)
+            if self.totals.errors > before:
+                self._database.execute(
+                    "UPDATE sources SET errors = ? WHERE key = ?", (self.totals.errors - before, outcome.key)
+                )
 
     def errors(self) -> Iterator[tuple[str, str]]:
         """What was set aside and why, sorted by key."""
         yield from self._database.execute("SELECT key, reason FROM errors ORDER BY key, reason")
+
+    def reasons(self, most: int) -> Iterator[tuple[str, int]]:
+        """Why things were set aside, without their names, and how often; the commonest first."""
+        yield from self._database.execute(
+            "SELECT why, COUNT(*) FROM errors GROUP BY why ORDER BY COUNT(*) DESC, why LIMIT ?", (most,)
+        )
+
+    def lines(self) -> Iterator[SourceLine]:
+        """Each source as the run's page lists it, sorted by key."""
+        found = self._database.execute("SELECT key, status, frames, errors, reason FROM sources ORDER BY key")
+        return (SourceLine(*fields) for fields in found)
 
     def status_of(self, key: str) -> Status | None:
         """What became of a source."""
@@ -163,13 +196,17 @@ class Outcomes(OnDisk):
         totals.frames += outcome.frames if outcome.status == "captioned" else 0
 
     def _add_error(self, key: str, reason: str) -> None:
-        added = self._database.execute("INSERT OR IGNORE INTO errors VALUES (?, ?)", (key, reason))
+        why = reason.removeprefix(f"{key.rpartition('/')[2]}: ")
+        added = self._database.execute("INSERT OR IGNORE INTO errors VALUES (?, ?, ?)", (key, reason, why))
         self.totals.errors += added.rowcount
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run, as its summary describes it. Times are UTC, as ISO 8601 writes them."""
+    """A run, as its files describe it. Times are UTC, as ISO 8601 writes them.
+
+    ``seconds`` is how long it took, more exactly than the two times say it.
+    """
 
     id: str
     source: str
@@ -179,6 +216,7 @@ class Run:
     model: str
     model_version: str
     settings: dict[str, object]
+    seconds: float
 
     @property
     def folder(self) -> str:
@@ -203,6 +241,33 @@ def write_run_csv(run: Run, outcomes: Outcomes, destination: Storage) -> None:
         destination.upload(path, f"{run.folder}/captions.csv")
 
 
+def write_run_report(run: Run, outcomes: Outcomes, destination: Storage) -> None:
+    """Write the run's report.html: counts, what was set aside and why, a link to each source's report."""
+    facts = RunFacts(
+        run.id,
+        run.source,
+        run.destination,
+        run.started_at,
+        run.finished_at,
+        run.seconds,
+        f"{run.model} {run.model_version}".strip(),
+        run.settings,
+        outcomes.totals.counts,
+    )
+    with ScratchFolder() as scratch:
+        path = scratch / "report.html"
+        lines = (_linked(line, run, destination.url) for line in outcomes.lines())
+        write_run_page(facts, lines, outcomes.errors(), outcomes.reasons(MOST_REASONS), path)
+        destination.upload(path, f"{run.folder}/report.html")
+
+
+def _linked(line: SourceLine, run: Run, url: str) -> SourceLine:
+    """The page makes the link of the key, except where a name on disk may have bytes that are no text."""
+    if line.key.isascii():
+        return line
+    return replace(line, link=relative_link(url, run.folder, url, f"{line.key}/report.html"))
+
+
 def write_summary(run: Run, outcomes: Outcomes, destination: Storage) -> None:
     """Write the run's summary.json; its errors as a stream."""
     with ScratchFolder() as scratch:
@@ -213,7 +278,6 @@ def write_summary(run: Run, outcomes: Outcomes, destination: Storage) -> None:
 
 
 def _write_summary(run: Run, outcomes: Outcomes, file: IO[str]) -> None:
-    totals = outcomes.totals
     head: dict[str, object] = {
         "format": 1,
         "run": run.id,
@@ -224,15 +288,7 @@ def _write_summary(run: Run, outcomes: Outcomes, file: IO[str]) -> None:
         "model": run.model,
         "model_version": run.model_version,
         "settings": run.settings,
-        "counts": {
-            "sources": totals.sources,
-            "captioned": totals.captioned,
-            "already_done": totals.already_done,
-            "set_aside": totals.set_aside,
-            "left": totals.left,
-            "frames": totals.frames,
-            "errors": totals.errors,
-        },
+        "counts": outcomes.totals.counts,
     }
     file.write("{\n")
     for name, value in head.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 
 from model.errors import GpucaptError
@@ -11,7 +12,15 @@ from pipeline.interruption import stopped_by_signals
 from pipeline.manifest import now
 from pipeline.models import resolve_model
 from pipeline.orders import Order
-from pipeline.outcomes import Outcomes, Run, Totals, new_run_id, write_run_csv, write_summary
+from pipeline.outcomes import (
+    Outcomes,
+    Run,
+    Totals,
+    new_run_id,
+    write_run_csv,
+    write_run_report,
+    write_summary,
+)
 from pipeline.progress import Progress, shown
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.sources import open_source
@@ -49,7 +58,7 @@ class CaptionRun:
             overwrite=self.overwrite,
             retry_failed=self.retry_failed,
         )
-        started, progress = now(), Progress()
+        started, began, progress = now(), time.monotonic(), Progress()
         with Outcomes() as outcomes:
             job = Job(order, model, outcomes, progress)
             with stopped_by_signals(job.stop), shown(progress, self.progress):
@@ -70,10 +79,12 @@ class CaptionRun:
                     job.model.name,
                     job.model.version,
                     self.settings.of_result("video"),
+                    time.monotonic() - began,
                 )
                 write_run_csv(run, outcomes, destination)
+                write_run_report(run, outcomes, destination)
                 write_summary(run, outcomes, destination)
-                summary = f"see {destination.url}/{run.folder}/summary.json"
+                summary = f"see {destination.url}/{run.folder}/report.html"
             print_errors(outcomes)
             print(f"{in_words(totals)}; {summary}")
             return exit_code(totals)

@@ -9,15 +9,11 @@ or as JSON in a data block that the script puts on the page as text.
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
-import jinja2
-
 from pipeline.confidence import LOW_CONFIDENCE, confidence
+from pipeline.reports.assets import asset, csp_hash, shown, shown_settings, template
 from pipeline.reports.film import PageCues, chapters, film_json
 from pipeline.reports.series import Series
 from pipeline.reports.text import printable, script_json, single_spaced
@@ -56,8 +52,8 @@ class PageData:
         if row.error is not None:
             self.errors += 1
             if len(self.listed_errors) < MOST_LISTED_ERRORS:
-                name = _shown(row.frame)
-                self.listed_errors.append((name, _shown(row.error).removeprefix(f"{name}: ")))
+                name = shown(row.frame)
+                self.listed_errors.append((name, shown(row.error).removeprefix(f"{name}: ")))
             return
         sure = confidence(row.log_prob, len(row.words))
         self.frames += 1
@@ -89,23 +85,23 @@ def write_page(
     ``film``: relative URLs where a video may lie, besides its own name beside the page.
     """
     is_film = info.kind == "video"
-    style = _asset("report.css")
-    script = _asset("report_film.js") + _asset("report.js") if is_film else _asset("report.js")
-    stream = _template().stream(
+    style = asset("report.css")
+    script = asset("report_film.js") + asset("report.js") if is_film else asset("report.js")
+    stream = template("report.html.j2").stream(
         style=style,
-        style_hash=_csp_hash(style),
+        style_hash=csp_hash(style),
         script=script,
-        script_hash=_csp_hash(script),
+        script_hash=csp_hash(script),
         title=_title(info, story),
-        key=_shown(info.key),
+        key=shown(info.key),
         info=info,
-        model=_shown(f"{info.model} {info.model_version}"),
+        model=shown(f"{info.model} {info.model_version}"),
         data=data,
         length=None if data.end_s is None else clock(data.end_s),
         low_confidence=LOW_CONFIDENCE,
         film=film_json(film, chapters(rows), data.cues) if is_film and data.frames else None,
         paragraphs=[] if story is None else [printable(text) for text in story.paragraphs],
-        settings=_shown_settings(info),
+        settings=shown_settings(info.settings),
         files=[(name, _FILE_LABELS[name]) for name in _FILE_LABELS if name in files],
         # Filled while the page is written, since only then it is known how many frames had a picture.
         frames=_frame_objects(shown_rows(rows(), data.last_position)),
@@ -158,35 +154,4 @@ def _x(row: Row) -> float:
 
 
 def _title(info: SourceInfo, story: Story | None) -> str:
-    return _shown(story.title if story else info.name) or "Captions"
-
-
-def _shown_settings(info: SourceInfo) -> dict[str, str]:
-    given = {name: value for name, value in sorted(info.settings.items()) if value is not None}
-    return {
-        _shown(name.replace("_", " ").capitalize()): _shown(_said(value)) for name, value in given.items()
-    }
-
-
-def _said(value: object) -> object:
-    return ("yes" if value else "no") if isinstance(value, bool) else value
-
-
-def _shown(value: object) -> str:
-    return printable(single_spaced(str(value)))
-
-
-@cache
-def _asset(name: str) -> str:
-    text = resources.files("pipeline").joinpath("templates", name).read_text(encoding="utf-8")
-    return text.replace("\r\n", "\n")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_asset("report.html.j2"))
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return shown(story.title if story else info.name) or "Captions"

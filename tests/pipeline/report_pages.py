@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,7 +40,7 @@ class Open:
     page: Page
     messages: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    film: bool = False
+    disk: bool = False
 
     def lit(self) -> int:
         return self.page.locator(".card canvas.on").count()
@@ -67,20 +68,33 @@ class Reports:
         width: int = 1200,
         dark: bool = False,
         touch: bool = False,
-        film: bool = False,
+        disk: bool = False,
     ) -> Open:
-        """Open a report; with ``film`` it may look for one on this disk, also where there is none."""
+        """Open a report; with ``disk`` it may ask for other files there, also absent ones."""
+        path = written.directory / "report.html"
+        return self.open_page(path, width=width, dark=dark, touch=touch, disk=disk)
+
+    def open_page(
+        self,
+        path: Path,
+        *,
+        width: int = 1200,
+        dark: bool = False,
+        touch: bool = False,
+        disk: bool = False,
+    ) -> Open:
+        """Open a page."""
         context = self._browser.new_context(
             viewport={"width": width, "height": 800},
             color_scheme="dark" if dark else "light",
             has_touch=touch,
             reduced_motion="reduce",
         )
-        opened = Open(context.new_page(), film=film)
+        opened = Open(context.new_page(), disk=disk)
         opened.page.on("console", lambda message: opened.messages.append(message.text))
         opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
         opened.page.on("request", lambda request: opened.requests.append(request.url))
-        opened.page.goto((written.directory / "report.html").as_uri())
+        opened.page.goto(path.as_uri())
         self._opened.append(opened)
         return opened
 
@@ -88,8 +102,8 @@ class Reports:
         for opened in self._opened:
             opened.page.context.close()
             absent = "Failed to load resource: net::ERR_FILE_NOT_FOUND"
-            assert [message for message in opened.messages if not (opened.film and message == absent)] == []
-            own = ("data:", "file:", "blob:") if opened.film else ("data:",)
+            assert [message for message in opened.messages if not (opened.disk and message == absent)] == []
+            own = ("data:", "file:", "blob:") if opened.disk else ("data:",)
             assert [url for url in opened.requests[1:] if not url.startswith(own)] == []
 
 

@@ -98,6 +98,7 @@ def test_good_ones_are_archived_and_bad_ones_tell_why(drop: Drop) -> None:
     assert drop.moved("failed") == bad
     run = plan["run"].rpartition("/")[2]
     why = json.loads(drop.at("failed").read(f"{run}/cam/torn.jpg.error.json"))
+    assert f"runs/{run}/report.html" in drop.keys("out")
     report = drop.at("out").read("trip/clip.webm/report.html").decode()
     assert f'"places":["clip.webm","../../../archive/{run}/trip/clip.webm"]' in report
     assert why["key"] == "cam/torn.jpg" and why["run"] == run and "torn.jpg" in why["reason"]

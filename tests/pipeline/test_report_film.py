@@ -78,7 +78,7 @@ def test_the_film_beside_the_page_plays_with_its_captions(
 ) -> None:
     written = report(tmp_path)
     (tmp_path / NAME).write_bytes(film)
-    page = with_film(reports.open(written, film=True))
+    page = with_film(reports.open(written, disk=True))
     assert page.locator("#no-film").is_hidden()
     assert page.evaluate("document.getElementById('player').duration") == pytest.approx(12, abs=0.3)
     assert page.evaluate("document.getElementById('player').textTracks[0].mode") == "showing"
@@ -89,14 +89,14 @@ def test_the_film_is_found_where_it_was_moved_to(tmp_path: Path, film: bytes, re
     written = report(tmp_path / "out" / "report", places=(BESIDE, MOVED))
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / NAME).write_bytes(film)
-    page = with_film(reports.open(written, film=True))
+    page = with_film(reports.open(written, disk=True))
     assert str(page.evaluate("document.getElementById('player').currentSrc")).endswith("/films/clip%201.webm")
 
 
 def test_a_scene_leads_to_its_place_in_the_film(tmp_path: Path, film: bytes, reports: Reports) -> None:
     written = report(tmp_path)
     (tmp_path / NAME).write_bytes(film)
-    page = with_film(reports.open(written, film=True))
+    page = with_film(reports.open(written, disk=True))
     chapters = page.locator(".chapter")
     assert chapters.locator(".when").all_text_contents() == ["0:00", "0:04", "0:08"]
     assert chapters.locator(".told").all_text_contents() == [
@@ -113,7 +113,7 @@ def test_a_scene_leads_to_its_place_in_the_film(tmp_path: Path, film: bytes, rep
 def test_a_frame_leads_to_its_place_in_the_film(tmp_path: Path, film: bytes, reports: Reports) -> None:
     written = report(tmp_path)
     (tmp_path / NAME).write_bytes(film)
-    page = with_film(reports.open(written, film=True))
+    page = with_film(reports.open(written, disk=True))
     page.get_by_label("Play the film from 0:09").click()
     page.wait_for_function("document.getElementById('player').currentTime >= 9")
     page.locator(".picture").nth(6).click()
@@ -124,7 +124,7 @@ def test_a_frame_leads_to_its_place_in_the_film(tmp_path: Path, film: bytes, rep
 
 def test_a_film_that_is_elsewhere_can_be_chosen(tmp_path: Path, film: bytes, reports: Reports) -> None:
     (tmp_path / "elsewhere.webm").write_bytes(film)
-    page = reports.open(report(tmp_path / "report"), film=True).page
+    page = reports.open(report(tmp_path / "report"), disk=True).page
     page.wait_for_selector("#no-film:not([hidden])")
     assert "does not lie beside this page" in page.locator("#no-film").inner_text()
     assert page.locator(".from-here:visible").count() == 0
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_film_says_so_and_another_can_be_chosen(
 ) -> None:
     (tmp_path / "notes.txt").write_text("no film")
     (tmp_path / NAME).write_bytes(film)
-    page = reports.open(report(tmp_path / "report"), film=True).page
+    page = reports.open(report(tmp_path / "report"), disk=True).page
     page.set_input_files("#film-file", tmp_path / "notes.txt")
     page.wait_for_selector("#no-film >> text=cannot play notes.txt")
     page.set_input_files("#film-file", tmp_path / NAME)
@@ -152,7 +152,7 @@ def test_another_film_than_the_captioned_one_is_noticed(
 ) -> None:
     written = report(tmp_path, film_rows(DOG, MEN, CAT, each=20))
     (tmp_path / NAME).write_bytes(film)
-    page = with_film(reports.open(written, film=True))
+    page = with_film(reports.open(written, disk=True))
     assert "may not be the one that was captioned" in page.locator("#film-note").inner_text()
 
 
@@ -162,7 +162,7 @@ def test_captions_in_subtitles_and_scenes_are_only_text(
     hostile = "a <b>dog</b> &amp; <img src=x onerror=document.title=1> </script> --> end"
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / NAME).write_bytes(film)
-    page = with_film(reports.open(report(tmp_path / "report", film_rows(hostile, CAT)), film=True))
+    page = with_film(reports.open(report(tmp_path / "report", film_rows(hostile, CAT)), disk=True))
     assert seek(page, 1.0) == hostile
     assert page.locator(".chapter .told").first.text_content() == hostile[0].upper() + hostile[1:]
     assert page.title() == "clip 1.webm · captions"
@@ -177,7 +177,7 @@ def test_film_and_scenes_fit_the_window(
     written = report(tmp_path, rows)
     if there:
         (tmp_path / NAME).write_bytes(film)
-    page = reports.open(written, width=width, dark=True, film=True).page
+    page = reports.open(written, width=width, dark=True, disk=True).page
     page.wait_for_selector("#player:not([hidden])" if there else "#no-film:not([hidden])")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -1,0 +1,142 @@
+"""runs/<run id>/report.html: one page over all sources of a run, for whoever looks after it.
+
+Like the report of a source it is one file that asks for nothing. Sources and errors are written into it as
+they are read from disk, and its script puts some hundred of them on the page at a time: a hundred thousand
+cost neither who writes it nor who reads it more than they must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pipeline.reports.assets import asset, csp_hash, shown, shown_settings, template
+from pipeline.reports.text import printable, script_json
+
+MOST_SOURCES = 100_000
+MOST_ERRORS = 2_000
+MOST_REASONS = 12
+
+_STATUSES = ("captioned", "already done", "set aside", "left")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the page says of the run as a whole. Times are UTC, as ISO 8601 writes them."""
+
+    run: str
+    source: str
+    destination: str
+    started_at: str
+    finished_at: str
+    seconds: float
+    model: str
+    settings: dict[str, object]
+    counts: dict[str, int]
+    """``frames``, ``errors``, ``sources``; then ``captioned``, ``already_done``, ``set_aside``, ``left``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """One source of the run. ``link`` leads to its report where that is not simply its key."""
+
+    key: str
+    status: str
+    frames: int
+    errors: int
+    reason: str | None = None
+    link: str | None = None
+
+
+def write_run_page(
+    facts: RunFacts,
+    sources: Iterable[SourceLine],
+    errors: Iterable[tuple[str, str]],
+    reasons: Iterable[tuple[str, int]],
+    path: Path,
+) -> None:
+    """Write the page of a run to ``path``.
+
+    ``sources`` come sorted by key, ``errors`` are keys with reasons, ``reasons`` how often each came, the
+    commonest first. The first two are read as streams.
+    """
+    style = asset("report.css") + asset("run.css")
+    script = asset("run.js")
+    stream = template("run.html.j2").stream(
+        style=style,
+        style_hash=csp_hash(style),
+        script=script,
+        script_hash=csp_hash(script),
+        facts=facts,
+        day=_day(facts.started_at),
+        source=shown(facts.source),
+        destination=shown(facts.destination),
+        model=shown(facts.model),
+        settings=shown_settings(facts.settings),
+        time=duration(facts.seconds),
+        rates=rates(facts),
+        run=script_json(
+            {
+                "counts": [facts.counts[status.replace(" ", "_")] for status in _STATUSES],
+                "errors": facts.counts["errors"],
+                "reasons": [[printable(why), count] for why, count in reasons],
+            }
+        ),
+        sources=_capped((_source_json(one) for one in sources), MOST_SOURCES),
+        errors=_capped((script_json([printable(key), printable(why)]) for key, why in errors), MOST_ERRORS),
+        most_sources=MOST_SOURCES,
+        most_errors=MOST_ERRORS,
+    )
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for piece in stream:
+            file.write(piece)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as tables show it: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minute} min"
+    return f"{minutes} min {second} s" if minutes else f"{second} s"
+
+
+def rates(facts: RunFacts) -> list[tuple[str, str]]:
+    """Return what the run got through, with its unit: frames a second, sources an hour; empty for nothing."""
+    captioned, frames = facts.counts["captioned"], facts.counts["frames"]
+    if not captioned or facts.seconds <= 0:
+        return []
+    return [
+        ("Frames a second", _figure(frames / facts.seconds)),
+        ("Sources an hour", _figure(captioned / facts.seconds * 3600)),
+    ]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _source_json(one: SourceLine) -> str:
+    """``[key, status, frames, errors, reason, link]``, without what is empty at its end."""
+    line: list[object] = [printable(one.key), _STATUSES.index(one.status), one.frames, one.errors]
+    line += [None if one.reason is None else printable(one.reason), one.link]
+    while not line[-1]:
+        line.pop()
+    return script_json(line)
+
+
+def _capped(lines: Iterator[str], most: int) -> Iterator[str]:
+    for index, line in enumerate(lines):
+        if index == most:
+            return
+        yield line
+
+
+def _day(at: str) -> str:
+    """A time as people say it: ``21 November 2026, 10:15``."""
+    time = datetime.fromisoformat(at)
+    return f"{time.day} {time:%B %Y, %H:%M}"

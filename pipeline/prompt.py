@@ -60,7 +60,7 @@ class Prompt:
         threading.Thread(target=self._load_early, name="model", daemon=True).start()
         while place := _asked():
             try:
-                picture = _read(place)
+                picture = read_picture(place)
             except GpucaptError as error:
                 typer.echo(f"gpucapt: {one_line(str(error))}", err=True)
             else:
@@ -102,7 +102,8 @@ def _asked() -> str:
     return str(Path(line).expanduser()) if line.startswith("~") else line
 
 
-def _read(place: str) -> NDArray[np.uint8]:
+def read_picture(place: str) -> NDArray[np.uint8]:
+    """One picture, wherever it lies, as RGB. Raises BadInput where it is none."""
     from pipeline.images import decode_still
     from pipeline.sources import kind_of
     from pipeline.storage import open_object, open_storage

@@ -1,40 +1,123 @@
-"""From a captions.json to a story.json."""
+"""Stories as files: what they are told from, story.json itself, story.md; local or in an object store."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model.errors import GpucaptError
-from pipeline.errors import WrongUsage
+from pipeline.errors import BadInput, WrongUsage, one_line
 from pipeline.places import input_file, output_file
 from pipeline.rows import Row
+from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_info import SourceInfo
 from pipeline.storage import is_s3
-from pipeline.stories import outline_story
+from pipeline.stories import Material, Story, material_of, start_story
+
+LARGEST_STORY_BYTES = 32 << 20
+
+TEXT_SOURCE = "text"
+"""What a story calls a text that it was begun with, in place of a source key."""
 
 
 def tell_story(captions: str | Path, out: str | Path) -> str:
-    """Tell the story of one source's captions, files or s3:// URLs; returns it as Markdown.
+    """Tell the outline story of one source's captions, files or s3:// URLs; returns it as Markdown.
 
     Raises GpucaptError when ``captions`` is no captions.json, or ``out`` cannot be written; WrongUsage when
     they are the same file.
     """
-    same = WrongUsage(f"the story would replace {captions}, which it is told from; name another file")
-    if is_s3(str(captions)) and str(captions) == str(out):
+    with new_story(str(captions), str(out)) as (material, keep):
+        return keep(start_story(material)).to_markdown()
+
+
+@contextmanager
+def new_story(
+    source: str, out: str, picture: Callable[[str], Material] | None = None
+) -> Iterator[tuple[Material, Callable[[Story], Story]]]:
+    """What to tell a story from, and what keeps it in ``out``.
+
+    Args:
+        source: a captions.json, or a picture where ``picture`` is given.
+        out: where the story is to be written. It must be another file; that is found out before any work.
+        picture: captions a picture.
+    """
+    same = WrongUsage(f"the story would replace {source}, which it is told from; name another file")
+    if is_s3(source) and source == out:
         raise same
-    with input_file(str(captions)) as source, output_file(str(out)) as target:
-        if _is_same_file(source, target):
+    if picture is not None and not source.lower().endswith(".json"):
+        material = picture(source)
+        with output_file(out) as target:
+            if not is_s3(source) and _is_same_file(Path(source), target):
+                raise same
+            yield material, lambda story: _write(story, target)
+        return
+    with input_file(source) as read, output_file(out) as target:
+        if _is_same_file(read, target):
             raise same
-        return _tell_story(source, target)
+        yield _captions(read), lambda story: _write(story, target)
 
 
-def _tell_story(captions: Path, out: Path) -> str:
+def read_story(place: str) -> Story:
+    """The story in a story.json. Raises GpucaptError where it is none."""
+    with input_file(place) as path:
+        try:
+            if path.stat().st_size > LARGEST_STORY_BYTES:
+                raise GpucaptError(f"{place} is too large to be a story")
+            return Story.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise GpucaptError(f"{place} cannot be read: {error.strerror}") from error
+        except (UnicodeDecodeError, GpucaptError) as error:
+            said = "it is no text" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise GpucaptError(f"{place}: {said}") from error
+
+
+def write_story(story: Story, place: str) -> Story:
+    """Write a story.json, whole or not at all; returns the story."""
+    with output_file(place) as target:
+        return _write(story, target)
+
+
+def write_markdown(story: Story, place: str) -> None:
+    """Write a story as Markdown."""
+    with output_file(place) as target:
+        _write_text(target, story.to_markdown())
+
+
+def picture_material(place: str, settings: CaptionSettings, resources: Resources) -> Material:
+    """A picture's caption as material. Raises BadInput where it is no picture."""
+    from pipeline.loading import LazyModel
+    from pipeline.models import resolve_model
+    from pipeline.prompt import read_picture
+
+    pixels = read_picture(place)
+    model = resolve_model(settings.model)
+    captioner = LazyModel(model, settings, resources).load()
+    (caption,) = captioner.caption(
+        [captioner.prepare(pixels)], beam_size=settings.beam_size, max_length=settings.max_length
+    )
+    if not caption.words:
+        raise BadInput(f"{place}: the model finds no words for it; begin the story with --text")
+    name = PurePosixPath(place.replace("\\", "/")).name
+    info = SourceInfo(name, "stills", model.name, model.version, "")
+    row = Row(0, name, None, caption.text, list(caption.words), caption.log_prob)
+    title = " ".join(PurePosixPath(name).stem.replace("_", " ").replace("-", " ").split())
+    return Material(title[:1].upper() + title[1:] or name, name, info, [row])
+
+
+def text_material(text: str) -> Material:
+    """A text as material, titled by its first words."""
+    words = text.split()
+    title = " ".join(words[:6]).strip(",;:.!?")
+    return Material(f"{title}…" if len(words) > 6 else title, TEXT_SOURCE, text=text)
+
+
+def _captions(path: Path) -> Material:
     try:
-        content: Any = json.loads(captions.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
         info = SourceInfo(
             str(content["source"]),
             "video" if content["kind"] == "video" else "stills",
@@ -42,20 +125,26 @@ def _tell_story(captions: Path, out: Path) -> str:
             str(content["model_version"]),
             str(content["fingerprint"]),
         )
-        rows = list(_rows(content["rows"]))
+        return material_of(info, list(_rows(content["rows"])))
     except OSError as error:
-        raise GpucaptError(f"{captions} cannot be read: {error.strerror}") from error
+        raise GpucaptError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise GpucaptError(f"{captions} is not a captions.json of gpucapt; name one that it wrote") from error
-    story = outline_story(info, rows)
+        raise GpucaptError(f"{path} is not a captions.json of gpucapt; name one that it wrote") from error
+
+
+def _write(story: Story, out: Path) -> Story:
+    _write_text(out, story.to_json())
+    return story
+
+
+def _write_text(out: Path, text: str) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         unfinished = out.with_name(f".{out.name}.tmp")
-        unfinished.write_text(story.to_json(), encoding="utf-8")
+        unfinished.write_bytes(text.encode(errors="replace"))
         unfinished.replace(out)
     except OSError as error:
-        raise GpucaptError(f"{out} cannot be written: {error.strerror}") from error
-    return story.to_markdown()
+        raise GpucaptError(f"{one_line(str(out))} cannot be written: {error.strerror}") from error
 
 
 def _is_same_file(one: Path, other: Path) -> bool:

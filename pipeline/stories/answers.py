@@ -28,12 +28,16 @@ _LONG_ENOUGH = 200
 def story_text(answer: str, *, cut_off: bool) -> str:
     """Return what an answer tells, without title or markup; one that was cut off ends with a sentence."""
     text = _THOUGHTS.sub("", answer.replace("\r\n", "\n"))
-    text = "".join(char for char in text if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
-    text = _TITLE.sub("", _PREAMBLE.sub("", _FENCES.sub("", text).lstrip()))
+    text = _TITLE.sub("", _PREAMBLE.sub("", _FENCES.sub("", without_controls(text)).lstrip()))
     text = _EMPHASIS.sub(r"\1", _STRONG.sub(r"\2", _HEADINGS.sub("", text)))
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]
     text = "\n\n".join(part for part in paragraphs if part)
     return _whole_sentences(text) if cut_off else text
+
+
+def without_controls(text: str) -> str:
+    """Return a text without what a terminal might obey."""
+    return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
 
 
 def problem_with(text: str, before: tuple[str, ...]) -> str | None:

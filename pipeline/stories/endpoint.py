@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import WrongUsage, one_line
-from pipeline.stories.answers import Listening, problem_with, story_text
+from pipeline.stories.answers import Listening, problem_with, story_text, without_controls
 from pipeline.stories.endpoint_errors import Adaptable, Passing, understood
 from pipeline.stories.prompting import answer_tokens, messages_for
 from pipeline.stories.providers import StoryFailed, Told, Wanted
@@ -228,7 +228,7 @@ class _Heard:
         self.something = False
 
     def hear(self, piece: str) -> None:
-        text = self._listening.hear(piece)
+        text = self._listening.hear(without_controls(piece))
         if text:
             self.something = True
             self._told(text)

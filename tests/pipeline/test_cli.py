@@ -158,7 +158,7 @@ def test_a_story_is_told_from_captions(tmp_path: Path, tiny_model: Path) -> None
     assert result.exit_code == 0, result.output
     told = Story.from_json((tmp_path / "my/story.json").read_text(encoding="utf-8"))
     assert told == Story.from_json((out / "album/story.json").read_text(encoding="utf-8"))
-    words[3] = str(album / "000.png")
+    words[3] = str(out / "album/manifest.json")
     done = run(command(*words))
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1 and "is not a captions.json" in done.stderr

@@ -23,6 +23,7 @@ from pipeline.source_info import SourceInfo
 from pipeline.stories import (
     Material,
     Story,
+    StoryFailed,
     continue_story,
     drop_turn,
     redo_turn,
@@ -167,22 +168,22 @@ def stories_router(limits: Limits, captions_of: CaptionsOf) -> APIRouter:
         _known(wish.provider)
         material = _material(wish.source, limits, captions_of)
         telling = partial(start_story, material, wish.provider, prompt=wish.prompt)
-        return await tellers.answer(request, lambda told: telling(told=told))
+        return await tellers.answer(request, wish.provider, lambda told: telling(told=told))
 
     @router.post("/continue", summary="Go on with a story, or steer it by a prompt", responses=streamed)
     async def go_on(request: Request, wish: Continue) -> Response:
         _known(wish.provider)
         telling = partial(continue_story, Story.from_fields(wish.story), wish.provider, prompt=wish.prompt)
-        return await tellers.answer(request, lambda told: telling(told=told))
+        return await tellers.answer(request, wish.provider, lambda told: telling(told=told))
 
     @router.post("/redo", summary="Tell a turn anew", responses=streamed)
     async def redo(request: Request, wish: Redo) -> Response:
         story = Story.from_fields(wish.story)
-        told_by = [turn.provider for turn in story.turns[wish.index : wish.index + 1]]
-        for provider in [wish.provider] if wish.provider else told_by:
-            _known(provider)
+        before = story.turns[wish.index].provider if wish.index < len(story.turns) else "outline"
+        provider = wish.provider or before
+        _known(provider)
         telling = partial(redo_turn, story, wish.index, wish.provider, prompt=wish.prompt)
-        return await tellers.answer(request, lambda told: telling(told=told))
+        return await tellers.answer(request, provider, lambda told: telling(told=told))
 
     @router.post("/drop", summary="Leave a turn out", responses={**errors, 200: {"model": StoryAnswer}})
     async def drop(wish: Drop) -> Response:
@@ -218,8 +219,17 @@ class _Tellers:
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="story")
         self._running = 0
 
-    async def answer(self, request: Request, telling: Telling) -> Response:
+    async def answer(self, request: Request, provider: str, tell: Telling) -> Response:
         """The story whole, or as it comes, as the client wants it."""
+
+        def telling(told: Callable[[str], None]) -> Story:
+            try:
+                return tell(told)
+            except StoryFailed as error:
+                if provider == "outline":  # it has said all: no endpoint is to blame
+                    raise RequestFailed(409, "nothing_to_tell", str(error)) from error
+                raise
+
         if self._running >= _AT_ONCE + _WAITING:
             raise busy("too many stories are being told already")
         if "text/event-stream" not in request.headers.get("accept", ""):

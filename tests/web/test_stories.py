@@ -94,6 +94,7 @@ STORY = {
         ("", {"from": {"video": "unknown"}}, (404, "not_found")),
         ("", {"from": {"text": "One."}, "provider": "openai"}, (422, "unknown_provider")),
         ("", {"from": {"text": "One."}, "prompt": "x" * 1001}, (422, "invalid_request")),
+        ("/continue", {"story": STORY}, (409, "nothing_to_tell")),
         ("/continue", {"story": {}}, (422, "invalid_request")),
         ("/continue", {"story": {**STORY, "turns": []}}, (422, "invalid_request")),
         ("/redo", {"story": STORY, "index": 1}, (422, "invalid_request")),
@@ -119,4 +120,5 @@ def test_a_body_that_is_too_large_or_no_json_is_refused(client: httpx.Client) ->
     odd = rb'{"story": {"title": "\ud800", "source": "s", "turns": [{"kind": "start", "provider": "outline",'
     odd += rb' "text": "A dog runs."}]}}'
     assert client.post("/v1/stories/markdown", content=odd, headers=kind).status_code == 200
+    odd = odd[:-1] + b', "prompt": "Then a storm comes."}'
     assert client.post("/v1/stories/continue", content=odd, headers=kind).status_code == 200

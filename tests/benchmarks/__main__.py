@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks import captioning, growth, machine, reading, remote, results, training
+from tests.benchmarks import captioning, growth, machine, reading, remote, results, serving, training
 from tests.benchmarks.samples import bundled_or_like_it, random_checkpoint
 
 _RESNEXT_GOALS = captioning.Goals(of_encoder=0.85, of_plain_loop={"fp32": 2.5, "bf16": 8.0})
@@ -32,6 +32,7 @@ class Sizes:
     listing: remote.KeyAmounts
     start: remote.StartAmounts
     train: training.Amounts
+    serve: serving.Amounts
 
 
 def full_sizes() -> Sizes:
@@ -55,6 +56,7 @@ def full_sizes() -> Sizes:
         remote.KeyAmounts(100_000),
         remote.StartAmounts(),
         training.Amounts(),
+        serving.Amounts(pictures=256, single=40, requests=10_000),
     )
 
 
@@ -71,6 +73,7 @@ def quick_sizes() -> Sizes:
         remote.KeyAmounts(5000),
         remote.StartAmounts(rounds=1),
         training.Amounts(steps=3, rounds=1),
+        serving.Amounts(pictures=48, single=8, requests=200, rounds=1),
     )
 
 
@@ -125,6 +128,10 @@ def _train(sizes: Sizes, scratch: Path) -> list[results.Row]:
     return training.measure(sizes.train, scratch)
 
 
+def _serve(sizes: Sizes, scratch: Path) -> list[results.Row]:
+    return serving.measure(bundled_or_like_it(scratch / "model"), sizes.serve, scratch)
+
+
 CASES: dict[str, Case] = {
     "bundled": _bundled,
     "resnext101_32x8d": _resnext,
@@ -136,6 +143,7 @@ CASES: dict[str, Case] = {
     "listing": _listing,
     "start": _start,
     "train": _train,
+    "serve": _serve,
 }
 
 

@@ -23,6 +23,7 @@ from tests.benchmarks import (
     reading,
     remote,
     results,
+    serving,
     training,
 )
 from tests.benchmarks.samples import random_checkpoint, write_photographs
@@ -39,6 +40,7 @@ SIZES = benchmarks.Sizes(
     remote.KeyAmounts(1500),
     remote.StartAmounts(rounds=1),
     training.Amounts(pictures=2, steps=2, grid=2, words=40, size=8, image_size=64, rounds=1),
+    serving.Amounts(pictures=20, single=2, requests=20, rounds=1),
 )
 
 
@@ -94,7 +96,7 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(benchmarks, "quick_sizes", lambda: SIZES)
     out = tmp_path / "bench.json"
     monkeypatch.setattr(benchmarks, "random_checkpoint", lambda folder, encoder, words: checkpoint)
-    wanted = ("bundled", "video", "hdf5", "growth", "s3-bundled", "listing", "start", "train")
+    wanted = ("bundled", "video", "hdf5", "growth", "s3-bundled", "listing", "start", "train", "serve")
     cases = [name for case in wanted for name in ("--only", case)]
     benchmarks.main(["--quick", "--out", str(out), *cases])
     written = json.loads(out.read_text(encoding="utf-8"))
@@ -120,6 +122,11 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
         "train/times plain step",
         "train/times plain decoder",
         "train/data wait",
+        "serve/latency",
+        "serve/of job",
+        "serve/p99",
+        "serve/answered",
+        "serve/memory",
         "start/bundled/seconds",
         "start/resnext101_32x8d/seconds",
     } <= rows.keys()

@@ -38,10 +38,11 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(_TIMEOUT_S)
 
-    def threads_memory_kb(self) -> int:
-        """How much memory it holds."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")))
+    def memory_kb(self) -> int | None:
+        """How much memory it holds; None where the system does not tell."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        lines = status.read_text().splitlines() if status.is_file() else []
+        return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), None)
 
 
 @contextmanager

@@ -61,6 +61,13 @@ export function megabytes(bytes) {
 
 export const counted = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
+/** A file's name without its ending, and as a title. */
+export const stemOf = (name) => name.replace(/\.[^.]+$/, "");
+export const titleOf = (name) => {
+  const text = stemOf(name).replace(/[\s_-]+/g, " ").trim();
+  return text.charAt(0).toUpperCase() + text.slice(1) || "Story";
+};
+
 /** Hand a blob to the reader as a file. */
 export function save(blob, name) {
   const link = make("a");

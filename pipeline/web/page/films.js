@@ -1,6 +1,6 @@
 // The film tab: a film in; a timeline of captions with thumbnails, playback with subtitles, downloads.
 import { call, get, Problem, stopped, upload } from "./api.js";
-import { button, byId, clock, complain, counted, LOW_CONFIDENCE, make, megabytes, pause, percent, save, say } from "./dom.js";
+import { button, byId, clock, complain, counted, LOW_CONFIDENCE, make, megabytes, pause, percent, save, say, stemOf, titleOf } from "./dom.js";
 import { offer, withdraw } from "./sources.js";
 import { Thumbnails } from "./thumbnails.js";
 
@@ -39,11 +39,20 @@ export async function take(file) {
     await follow(mine);
     await finish(mine);
   } catch (error) {
-    if (job === mine && !stopped(error)) complain("film", error.message);
-    if (job === mine && stopped(error)) say("film", mine.captions.length ? "Cancelled; the captions so far are below." : "Cancelled.");
+    if (job === mine) sayWhy(mine, error);
   }
   mine.running = false;
   if (job === mine) byId("film-working").hidden = true;
+}
+
+/** Why there is no more to be seen of a film. */
+function sayWhy(mine, error) {
+  const some = mine.captions.length > 0;
+  byId("film-result").hidden = !some;
+  byId("film-drop").classList.toggle("small", some);
+  if (stopped(error)) return say("film", some ? "Cancelled; the captions so far are below." : "Cancelled.");
+  const isOfFilm = [413, 415, 422].includes(error.status) && !error.message.includes(mine.file.name);
+  complain("film", isOfFilm ? `${mine.file.name}: ${error.message}` : error.message);
 }
 
 /** End the film at hand and have the server forget it. */
@@ -137,7 +146,7 @@ async function finish(mine) {
   byId("film-found").textContent = counted(mine.captions.length, "frame", "frames");
   byId("film-done").hidden = false;
   byId("film-files").replaceChildren(...FILES.filter(([name]) => mine.files.includes(name)).map(([name, label]) => button(label, "file", () => download(mine, name))));
-  const title = mine.file.name.replace(/\.[^.]+$/, "");
+  const title = titleOf(mine.file.name);
   const captions = mine.captions.map(({ caption, timestamp_s }) => ({ caption, timestamp_s }));
   if (captions.length) offer("film", `Film: ${mine.file.name}`, () => ({ captions, title }));
   if (mine.files.includes("captions.vtt")) await addSubtitles(mine);
@@ -160,7 +169,7 @@ async function addSubtitles(mine) {
 async function download(mine, name) {
   complain("film", null);
   try {
-    const stem = mine.file.name.replace(/\.[^.]+$/, "");
+    const stem = stemOf(mine.file.name);
     save(await fileOf(mine, name), name.startsWith("captions.") ? stem + name.slice("captions".length) : `${stem}.${name}`);
   } catch (error) {
     if (!stopped(error)) complain("film", error.status === 404 ? "The server has removed the files of this film; caption it once more." : error.message);
@@ -227,9 +236,9 @@ export function setUp({ onStory }) {
     if (!job) return;
     video.hidden = true;
     byId("film-no-preview").hidden = false;
-    byId("timeline").classList.add("without-pictures");
+    byId("film-result").classList.add("without-pictures");
   });
-  video.addEventListener("loadeddata", () => byId("timeline").classList.remove("without-pictures"));
+  video.addEventListener("loadeddata", () => byId("film-result").classList.remove("without-pictures"));
   // A film that is still worked on when its page is left is nobody's any more.
   addEventListener("pagehide", () => { if (job?.running) forget(job); });
 }

@@ -1,7 +1,7 @@
 // The picture tab: pictures in; captions, other wordings, and where the model looked.
 import { call, stopped } from "./api.js";
 import { captionInto, miniature, paint, unpacked } from "./attention.js";
-import { button, byId, complain, counted, LOW_CONFIDENCE, make, megabytes, percent, save, say, smallPercent } from "./dom.js";
+import { button, byId, complain, counted, LOW_CONFIDENCE, make, megabytes, percent, save, say, smallPercent, stemOf, titleOf } from "./dom.js";
 import { offer, withdraw } from "./sources.js";
 
 const AT_ONCE = 4;
@@ -118,7 +118,7 @@ function offerStories() {
   else withdraw("pictures");
   if (current?.state !== "done") return withdraw("picture");
   const { name } = current;
-  const from = { captions: captions([current]), title: name.replace(/\.[^.]+$/, "") };
+  const from = { captions: captions([current]), title: titleOf(name) };
   offer("picture", `Picture: ${name}`, () => from);
 }
 
@@ -263,7 +263,7 @@ function saveJson() {
   const { name, result, model, version } = current;
   const { attention, image, ...rest } = result;
   const text = JSON.stringify({ image: name, model, model_version: version, ...rest }, null, 2);
-  save(new Blob([text, "\n"], { type: "application/json" }), `${name.replace(/\.[^.]+$/, "")}.caption.json`);
+  save(new Blob([text, "\n"], { type: "application/json" }), `${stemOf(name)}.caption.json`);
 }
 
 function again() {

@@ -4,9 +4,15 @@ import { button, byId, complain, make, save, say } from "./dom.js";
 import { offered, whenChanged } from "./sources.js";
 
 const KEPT = "gpucapt-story";
-const NOTES = {
-  outline: "Outline puts the captions in order and joins them to plain sentences. It invents nothing and needs no network.",
-  openai: "Told by the language model that this server is set up with; captions and your lines are sent to it.",
+const PROVIDERS = {
+  outline: {
+    note: "Outline puts the captions in order and joins them to plain sentences. It invents nothing and needs no network. A line makes it look back at what the line is about.",
+    begin: "Tell of the dogs", goOn: "Tell of the dogs",
+  },
+  openai: {
+    note: "Told by the language model that this server is set up with; captions and your lines are sent to it.",
+    begin: "Tell it as a bedtime story", goOn: "Suddenly it begins to rain",
+  },
 };
 const KINDS = { start: "Beginning", continue: "Continued", steer: "Steered" };
 
@@ -27,7 +33,10 @@ function drawSources() {
 
 function asChosen() {
   byId("story-text-label").hidden = byId("story-from").value !== "text";
-  byId("provider-note").textContent = NOTES[byId("story-provider").value] ?? "";
+  const teller = PROVIDERS[byId("story-provider").value];
+  byId("provider-note").textContent = teller?.note ?? "";
+  byId("story-prompt").placeholder = teller?.begin ?? "";
+  byId("continue-prompt").placeholder = PROVIDERS[byId("continue-provider").value]?.goOn ?? "";
 }
 
 export function knowProviders(names, most) {
@@ -61,6 +70,7 @@ function begin(event) {
   const from = key === "text" ? { text } : offered().find((source) => source.key === key).from();
   const prompt = byId("story-prompt").value.trim();
   byId("continue-provider").value = byId("story-provider").value;
+  asChosen();
   return ask("v1/stories", { from, ...asked("story", prompt) }, { doing: "Beginning the story …", done: "The story has begun.", fresh: true });
 }
 
@@ -252,6 +262,7 @@ export function setUp() {
   drawSources();
   byId("story-from").addEventListener("change", asChosen);
   byId("story-provider").addEventListener("change", asChosen);
+  byId("continue-provider").addEventListener("change", asChosen);
   byId("story-form").addEventListener("submit", begin);
   byId("continue-form").addEventListener("submit", goOn);
   byId("story-stop").addEventListener("click", () => telling?.abort());

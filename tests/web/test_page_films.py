@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.media import write_video
-from tests.pipeline.served_pages import Pages, browser, pages, served
+from tests.web.pages import Pages, browser, pages, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -147,7 +147,7 @@ def test_what_is_no_film_is_said_in_one_line(pages: Pages, tmp_path: Path) -> No
     (tmp_path / "notes.mp4").write_text("no film at all")
     page.locator("#film-input").set_input_files(tmp_path / "notes.mp4")
     page.locator("#film-problem").wait_for()
-    assert page.locator("#film-problem").inner_text().startswith("not a film")
+    assert page.locator("#film-problem").inner_text().startswith("notes.mp4: not a film")
     assert page.locator("#film-working").is_hidden()
     opened.shot("film-problem")
 
@@ -161,6 +161,6 @@ def test_the_example_film_is_a_click_away_and_leads_to_a_story(pages: Pages) -> 
     assert page.locator("#story-from option:checked").inner_text() == "Film: outdoors.webm"
     page.locator("#story-start").click()
     page.locator(".turn-foot").wait_for()
-    assert page.locator("#story-title").inner_text() == "outdoors"
+    assert page.locator("#story-title").inner_text() == "Outdoors"
     assert "For the first" in page.locator(".turn .text").inner_text()
     opened.shot("story-of-a-film-dark")

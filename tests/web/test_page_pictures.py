@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.media import write_photograph
-from tests.pipeline.served_pages import Open, Pages, Served, browser, pages, served, serving
+from tests.services.gpucapt_server import Server, running
+from tests.web.pages import Open, Pages, browser, pages, served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, FilePayload, Page
 
 __all__ = ["browser", "pages", "served"]
 
@@ -39,15 +40,18 @@ def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photograph(tmp_path_factory.mktemp("pictures") / "officer.jpg", "officer")
 
 
-def choose(page: Page, *paths: Path) -> None:
+def choose(page: Page, *files: Path | FilePayload) -> None:
     """Choose pictures, and wait for their captions."""
-    page.locator("#picture-input").set_input_files(list(paths))
-    wait(page)
+    count = page.locator(".shelved").count() + len(files)
+    page.locator("#picture-input").set_input_files(list(files))  # type: ignore[arg-type]
+    wait(page, count)
 
 
-def wait(page: Page) -> None:
+def wait(page: Page, count: int) -> None:
+    """Until there are so many pictures, all of them settled."""
+    page.locator(".shelved").nth(count - 1).wait_for(state="attached")
+    page.locator(".shelved.unsettled").first.wait_for(state="detached")
     page.locator("body.busy").wait_for(state="detached")
-    page.locator("#stage-waiting").wait_for(state="hidden")
 
 
 def api_caption(page: Page, picture: Path, **fields: str) -> Any:
@@ -128,8 +132,7 @@ def test_an_example_is_a_click_away_and_every_picture_stays_on_the_shelf(pages: 
     assert count >= 3
     for place in range(count):
         examples.nth(place).click()
-    page.locator(".shelved:not(.unsettled)").nth(count - 1).wait_for()
-    wait(page)
+    wait(page, count)
     captions = page.locator(".shelved-text").all_inner_texts()
     assert len(captions) == count
     assert len(set(captions)) == count
@@ -183,10 +186,9 @@ def test_a_bad_picture_costs_itself_alone(pages: Pages, photograph: Path, tmp_pa
 def test_names_from_outside_are_only_text(pages: Pages, photograph: Path) -> None:
     page = pages.open().page
     title = page.title()
-    file = {"name": HOSTILE, "mimeType": "image/jpeg", "buffer": photograph.read_bytes()}
-    bad = {"name": HOSTILE, "mimeType": "image/jpeg", "buffer": b"no picture"}
-    page.locator("#picture-input").set_input_files([file, bad])  # type: ignore[list-item]
-    wait(page)
+    file: FilePayload = {"name": HOSTILE, "mimeType": "image/jpeg", "buffer": photograph.read_bytes()}
+    bad: FilePayload = {"name": HOSTILE, "mimeType": "image/jpeg", "buffer": b"no picture"}
+    choose(page, file, bad)
     assert page.locator("#stage-name").inner_text() == HOSTILE
     assert page.locator("img[src=x]").count() == 0
     assert page.title() == title
@@ -200,7 +202,7 @@ def test_a_wider_beam_applies_at_once(pages: Pages, photograph: Path) -> None:
     page.locator("#beam-size").fill("1")
     page.locator("#beam-size").blur()
     page.locator("#stage-others").wait_for(state="hidden")
-    wait(page)
+    wait(page, 1)
     assert text(page, "#stage-caption") == api_caption(page, photograph, beam_size="1")["caption"]
 
 
@@ -233,18 +235,22 @@ def test_nothing_is_wider_than_the_window(pages: Pages, photograph: Path, width:
     for part in ("story", "film", "picture"):
         opened.page.locator(f"#tab-{part}").click()
         assert not opened.is_too_wide(), part
-    long_name = {"name": "n" * 120 + ".jpg", "mimeType": "image/jpeg", "buffer": photograph.read_bytes()}
-    opened.page.locator("#picture-input").set_input_files([long_name])  # type: ignore[list-item]
-    wait(opened.page)
+    long_name: FilePayload = {
+        "name": "n" * 120 + ".jpg",
+        "mimeType": "image/jpeg",
+        "buffer": photograph.read_bytes(),
+    }
+    choose(opened.page, long_name)
     assert not opened.is_too_wide()
     opened.shot(f"picture-{width}")
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Served]:
+def guarded() -> Iterator[Server]:
     """A server with a token, that takes small pictures only."""
-    with serving(SERVE_TOKEN="open sesame", SERVE_IMAGE_SIZE="20000") as running:
-        yield running
+    variables = {"GPUCAPT_SERVE_TOKEN": "open sesame", "GPUCAPT_SERVE_IMAGE_SIZE": "20000"}
+    with running(**variables) as started:
+        yield started
 
 
 def give_token(opened: Open, token: str) -> None:
@@ -254,7 +260,7 @@ def give_token(opened: Open, token: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_the_token_is_asked_for_and_kept(browser: Browser, guarded: Served, photograph: Path) -> None:
+def test_the_token_is_asked_for_and_kept(browser: Browser, guarded: Server, photograph: Path) -> None:
     pages = Pages(browser, guarded.url)
     opened = pages.open()
     page = opened.page
@@ -272,11 +278,11 @@ def test_the_token_is_asked_for_and_kept(browser: Browser, guarded: Served, phot
 
 
 def test_a_server_that_is_gone_is_said(browser: Browser, photograph: Path) -> None:
-    with serving() as running:
-        pages = Pages(browser, running.url)
+    with running() as started:
+        pages = Pages(browser, started.url)
         page = pages.open().page
         page.locator("[data-state=ready]").wait_for()
-        assert running.stop() == 0
+        assert started.end() == 0
         page.locator("#picture-input").set_input_files(photograph)
         page.get_by_text("The server does not answer").first.wait_for()
         pages.close()

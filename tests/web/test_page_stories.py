@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.stories import Story
-from tests.pipeline.served_pages import Pages, browser, pages, served, serving
 from tests.services.failing_endpoint import FailingEndpoint, failing_endpoint, hangs, refuses, says
+from tests.services.gpucapt_server import running
+from tests.web.pages import Pages, browser, pages, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -158,15 +159,15 @@ BEGUN = ("A dog wakes up ", "and runs out ", "into the grass.")
 def endpoint() -> Iterator[FailingEndpoint]:
     """A language model's server that tells a beginning, hangs in the middle of a turn, then refuses."""
     acts = (says(*BEGUN), hangs("It rains ", "and it "), refuses(403, "not for you"))
-    with failing_endpoint(*acts) as running:
-        yield running
+    with failing_endpoint(*acts) as answering:
+        yield answering
 
 
 def test_a_language_model_tells_word_by_word_and_can_be_stopped(
     browser: Browser, endpoint: FailingEndpoint
 ) -> None:
-    with serving(STORY_BASE_URL=endpoint.url) as running:
-        pages = Pages(browser, running.url)
+    with running(GPUCAPT_STORY_BASE_URL=endpoint.url) as started:
+        pages = Pages(browser, started.url)
         opened = pages.open(part="story")
         page = opened.page
         page.locator("#story-provider option").nth(1).wait_for(state="attached")

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.services.gpucapt_server import Server, running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -35,55 +29,6 @@ PATIENCE_MS = 60_000
 """For what a machine that is busy with something else may take; on a quiet one all of it is quick."""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A server of its own process, and where it listens."""
-
-    url: str
-    process: subprocess.Popen[str]
-
-    def stop(self) -> int:
-        """Ask it to end; returns its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-
-
-@contextmanager
-def serving(*options: str, **settings: str) -> Iterator[Served]:
-    """`gpucapt serve` with options and GPUCAPT_ settings, its model loaded."""
-    command = [sys.executable, "-m", "pipeline", "serve", "--port", "0", *options]
-    environment = {**os.environ, **{f"GPUCAPT_{name}": value for name, value in settings.items()}}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    try:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        assert "listening on" in first, first + process.stderr.read()
-        served = Served(first.split()[-1], process)
-        _wait_until_ready(served)
-        yield served
-        if process.poll() is None:
-            served.stop()
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def _wait_until_ready(served: Served) -> None:
-    while served.process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{served.url}/ready"):
-                return
-        except urllib.error.HTTPError:
-            time.sleep(0.1)
-    raise AssertionError("the server ended before its model was loaded")
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, with a camera that shows a test picture."""
@@ -95,12 +40,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """One server for the tests of a file."""
-    for package in ("fastapi", "uvicorn"):
-        pytest.importorskip(package, reason=f"{package} is not installed (the extra web)")
-    with serving() as running:
-        yield running
+def served() -> Iterator[Server]:
+    """One server with the bundled model for the tests of a file."""
+    with running() as started:
+        yield started
 
 
 @dataclass
@@ -159,7 +102,7 @@ class Pages:
 
 
 @pytest.fixture
-def pages(browser: Browser, served: Served) -> Iterator[Pages]:
+def pages(browser: Browser, served: Server) -> Iterator[Pages]:
     """Opens the page of the file's server."""
     opened = Pages(browser, served.url)
     yield opened

@@ -58,7 +58,7 @@ import arrivals
 from forms import WHERE, answer, beam_size, number, options, place, retries
 from runners import runner, setting
 
-STORIES = ["outline", "none"]
+STORIES = ["outline", "openai", "none"]
 
 
 def form() -> dict[str, Param]:

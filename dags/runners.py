@@ -149,11 +149,11 @@ SECRET = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS)(_|$)")
 
 
 def handed_on() -> dict[str, str]:
-    """What a container gets of this process's environment: the settings of gpucapt and the access to S3."""
+    """What a container gets of this process's environment: gpucapt's settings, access to S3 and OpenAI."""
     return {
         name: value
         for name, value in sorted(os.environ.items())
-        if name.startswith(("AWS_", "GPUCAPT_")) and value and not SCHEDULERS_OWN.fullmatch(name)
+        if name.startswith(("AWS_", "GPUCAPT_", "OPENAI_")) and value and not SCHEDULERS_OWN.fullmatch(name)
     }
 
 

@@ -270,14 +270,15 @@ class Job:
             if work.source.piece is not None:
                 self._finish_piece(work, work.source.piece, total)
                 return
-            counts = publish(work, destination, total, go_on=self._go_on, uploaders=self._uploaders)
+            published = publish(work, destination, total, go_on=self._go_on, uploaders=self._uploaders)
         except BadInput as error:
             self._set_aside(work, str(error))
         else:
-            some_bad = work.info.kind == "stills" and counts.errors
+            some_bad = work.info.kind == "stills" and published.counts.errors
             rows = saved_rows(destination, work.info.key, work.rows_digest) if some_bad else ()
             inputs = inputs_of(work.source, work.snapshot, rows)
-            self._tell(Outcome(work.info.key, "captioned", frames=counts.frames), inputs)
+            frames, untold = published.counts.frames, published.untold
+            self._tell(Outcome(work.info.key, "captioned", frames, untold=untold), inputs)
             self._in_flight.end(work)
 
     def _finish_piece(self, work: Work, piece: Piece, total: int) -> None:

@@ -109,8 +109,8 @@ def caption(
 ) -> None:
     """Caption every video and every folder of photographs in SOURCE that is not done yet.
 
-    Exit status: 0 all done, or nothing left to do; 3 done, but some input was set aside (the reasons are in
-    DESTINATION/runs/…/summary.json); 1 nothing could be done; 2 wrong usage.
+    Exit status: 0 all done, or nothing left to do; 3 done, but some input was set aside, or a story could not
+    be told (the reasons are in DESTINATION/runs/…/summary.json); 1 nothing could be done; 2 wrong usage.
     """
     settings = options.caption_settings(
         model=model,

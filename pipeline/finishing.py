@@ -19,7 +19,7 @@ from pipeline.ingest_runs import ModelUsed, Plan, RunFolder
 from pipeline.interruption import Interrupted, stopped_by_signals
 from pipeline.joining import Joiner, PieceOutcomes
 from pipeline.manifest import now
-from pipeline.outcomes import Input, Outcomes, Run, write_run_csv, write_run_report, write_summary
+from pipeline.outcomes import Input, Outcomes, Run, Totals, write_run_csv, write_run_report, write_summary
 from pipeline.storage import Storage, open_storage
 from pipeline.tuning import tuning
 
@@ -57,9 +57,14 @@ def finish(url: str) -> str:
         write_summary(run, outcomes, folder.destination)
         totals = outcomes.totals
     return (
-        f"{totals.captioned} sources captioned ({totals.frames} frames), {totals.errors} set aside;"
+        f"{totals.captioned} sources captioned ({totals.frames} frames),"
+        f" {totals.errors - totals.untold} set aside{_untold(totals)};"
         f" see {folder.destination.url}/{run.folder}/report.html"
     )
+
+
+def _untold(totals: Totals) -> str:
+    return f", {totals.untold} without a story" if totals.untold else ""
 
 
 def _read_outcomes(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: PieceOutcomes) -> None:

@@ -293,7 +293,7 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
         _expect_numbers(one.size, one.modified)
     elif kind == "outcome":
         outcome = Outcome.from_fields(content)
-        _expect_text(outcome.key, outcome.reason or "")
+        _expect_text(outcome.key, outcome.reason or "", outcome.untold or "")
         if outcome.status not in get_args(Status) or not isinstance(outcome.frames, int):
             raise ValueError("no outcome")
         if outcome.piece is not None:

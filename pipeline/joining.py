@@ -169,8 +169,8 @@ class Joiner:
                 discard(work, self._destination)
                 return Outcome(key, "captioned", done.counts.frames)
             rows = self._film(pieces) if kind == "video" else self._folder(pieces, snapshot, work)
-            counts = publish(work, self._destination, None, rows=rows, go_on=self._go_on)
-            return Outcome(key, "captioned", counts.frames)
+            published = publish(work, self._destination, None, rows=rows, go_on=self._go_on)
+            return Outcome(key, "captioned", published.counts.frames, untold=published.untold)
         except _Incomplete:
             return Outcome(key, "left", reason="rows of its pieces are gone; the next run makes them again")
         except BadInput as error:

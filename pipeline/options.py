@@ -50,7 +50,7 @@ SkipDuplicates = Annotated[
     ),
 ]
 Story = Annotated[
-    str, typer.Option(envvar="GPUCAPT_STORY", metavar="outline|none", help="Who tells the story.")
+    str, typer.Option(envvar="GPUCAPT_STORY", metavar="outline|openai|none", help="Who tells the story.")
 ]
 Device = Annotated[str, typer.Option(envvar="GPUCAPT_DEVICE", metavar="auto|cpu|cuda:N")]
 BatchSize = Annotated[

@@ -23,6 +23,9 @@ from pipeline.scratch import ScratchFolder
 from pipeline.source_info import Kind
 from pipeline.storage import Storage
 
+UNTOLD = "/story.json"
+"""What follows a source key where errors speak of its story."""
+
 Status = Literal["captioned", "already done", "set aside", "left"]
 
 
@@ -41,13 +44,18 @@ class PieceDone:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a source or a piece. ``reason`` says why one was set aside, or left for the next run."""
+    """What became of a source or a piece.
+
+    ``reason`` says why one was set aside, or left for the next run; ``untold`` why one that is captioned has
+    no story, though it should.
+    """
 
     key: str
     status: Status
     frames: int = 0
     reason: str | None = None
     piece: PieceDone | None = None
+    untold: str | None = None
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Outcome:
@@ -73,7 +81,7 @@ class Input:
 
 @dataclass(slots=True)
 class Totals:
-    """Counts over a run; ``errors`` counts what was set aside, sources and single stills."""
+    """Counts over a run; ``errors`` counts what was set aside, sources and single stills, and ``untold``."""
 
     captioned: int = 0
     already_done: int = 0
@@ -81,6 +89,8 @@ class Totals:
     left: int = 0
     frames: int = 0
     errors: int = 0
+    untold: int = 0
+    """Stories that could not be told."""
 
     @property
     def done(self) -> int:
@@ -146,6 +156,9 @@ class Outcomes(OnDisk):
             )
             if outcome.status == "set aside":
                 self._add_error(outcome.key, outcome.reason or "")
+            if outcome.untold is not None:
+                self._add_error(f"{outcome.key}{UNTOLD}", outcome.untold)
+                self.totals.untold += 1
             if outcome.status in ("captioned", "set aside"):
                 for one in inputs:
                     if one.error is not None and one.name != outcome.key:

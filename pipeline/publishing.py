@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +19,22 @@ from pipeline.reading import Work
 from pipeline.reports import write_outputs
 from pipeline.rows import Row
 from pipeline.scratch import ScratchFolder
+from pipeline.source_stories import Storyteller
 from pipeline.sources import OUTPUT_NAMES
 from pipeline.stills import saved_key
 from pipeline.storage import Storage
-from pipeline.stories import Story, outline_story
 from pipeline.uploading import all_done, put_content, put_file
+
+_STORYTELLER = Storyteller()
+"""One a process, so that all sources know of an endpoint that is down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a source has come to. ``untold`` is why it has no story, where it should have one."""
+
+    counts: Counts
+    untold: str | None = None
 
 
 def publish(
@@ -33,7 +45,7 @@ def publish(
     go_on: Callable[[], None],
     uploaders: Executor | None = None,
     rows: Iterator[Row] | None = None,
-) -> Counts:
+) -> Published:
     """Merge the parts of a source, write its outputs, then the manifest, then remove the parts.
 
     ``rows``: all of them, where they are not simply those of the parts; how many, if known, says ``total``.
@@ -55,17 +67,18 @@ def publish(
             raise BadInput(f"none of the {found} stills can be used; the first: {first_error}")
         outputs = scratch / "outputs"
         outputs.mkdir()
+        story, untold = _STORYTELLER.tell(work.info, _rows(merged, go_on), go_on)
         names = write_outputs(
             work.info,
             lambda: _rows(merged, go_on),
             outputs,
-            story=_story(work, merged, go_on),
+            story=story,
             film=work.film,
         )
         manifest = Manifest(work.info, counts, tuple(describe(outputs / name) for name in names))
         _put(work, destination, merged, outputs, manifest, uploaders)
     discard(work, destination)
-    return counts
+    return Published(counts, untold)
 
 
 def discard(work: Work, destination: Storage) -> None:
@@ -140,9 +153,3 @@ def _rows(path: Path, go_on: Callable[[], None]) -> Iterator[Row]:
         for line in file:
             go_on()
             yield Row.from_json(line)
-
-
-def _story(work: Work, merged: Path, go_on: Callable[[], None]) -> Story | None:
-    if work.info.settings.get("story") == "none":
-        return None
-    return outline_story(work.info, _rows(merged, go_on))

@@ -13,6 +13,7 @@ from pipeline.manifest import now
 from pipeline.models import resolve_model
 from pipeline.orders import Order
 from pipeline.outcomes import (
+    UNTOLD,
     Outcomes,
     Run,
     Totals,
@@ -23,6 +24,7 @@ from pipeline.outcomes import (
 )
 from pipeline.progress import Progress, shown
 from pipeline.settings import CaptionSettings, Resources
+from pipeline.source_stories import check_provider
 from pipeline.sources import open_source
 from pipeline.storage import open_object, open_storage
 
@@ -45,6 +47,7 @@ class CaptionRun:
 
     def run(self) -> int:
         """Caption everything in SOURCE that is not done; returns the exit code."""
+        check_provider(self.settings.story)
         model = resolve_model(self.settings.model)
         storage, sources = open_source(self.source)
         destination = open_storage(self.destination)
@@ -108,8 +111,10 @@ def in_words(totals: Totals) -> str:
     parts = [f"captioned {_count(totals.captioned, 'source')} ({_count(totals.frames, 'frame')})"]
     if totals.already_done:
         parts.append(f"{totals.already_done} already done")
-    if totals.errors:
-        parts.append(f"{totals.errors} set aside")
+    if totals.errors > totals.untold:
+        parts.append(f"{totals.errors - totals.untold} set aside")
+    if totals.untold:
+        parts.append(f"{totals.untold} without a story")
     if totals.left:
         parts.append(f"{totals.left} left for later")
     return ", ".join(parts)
@@ -121,7 +126,8 @@ def print_errors(outcomes: Outcomes) -> None:
         if index == _ERRORS_SHOWN:
             print(f"gpucapt: … and {outcomes.totals.errors - index} more", file=sys.stderr)
             return
-        print(f"gpucapt: set aside {on_one_line(key)}: {reason}", file=sys.stderr)
+        what = f"no story for {key.removesuffix(UNTOLD)}" if key.endswith(UNTOLD) else f"set aside {key}"
+        print(f"gpucapt: {on_one_line(what)}: {reason}", file=sys.stderr)
 
 
 def on_one_line(text: str) -> str:

@@ -11,7 +11,7 @@ from pipeline.selection import Selection
 
 Kind = Literal["video", "stills"]
 
-STORIES = ("outline", "none")
+STORIES = ("outline", "openai", "none")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 

@@ -2,7 +2,7 @@
 
 from pipeline.stories.providers import PROVIDERS, StoryFailed
 from pipeline.stories.story import Story, Turn
-from pipeline.stories.story_settings import StorySettings, story_settings
+from pipeline.stories.story_settings import StorySettings, require_endpoint, story_settings
 from pipeline.stories.telling import (
     continue_story,
     drop_turn,
@@ -25,6 +25,7 @@ __all__ = [
     "material_of",
     "outline_story",
     "redo_turn",
+    "require_endpoint",
     "start_story",
     "story_settings",
 ]

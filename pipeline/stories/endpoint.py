@@ -12,13 +12,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import WrongUsage, one_line
+from pipeline.errors import one_line
 from pipeline.stories.answers import Listening, problem_with, story_text, without_controls
 from pipeline.stories.endpoint_errors import Adaptable, Passing, understood
 from pipeline.stories.prompting import answer_tokens, messages_for
 from pipeline.stories.providers import StoryFailed, Told, Wanted
 from pipeline.stories.story import Turn
-from pipeline.stories.story_settings import StorySettings
+from pipeline.stories.story_settings import StorySettings, require_endpoint
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -56,11 +56,7 @@ class Endpoint:
     """Tells stories by a language model. Keys appear in no message."""
 
     def __init__(self, settings: StorySettings) -> None:
-        if not settings.is_configured:
-            raise WrongUsage(
-                "the provider openai wants an endpoint: set GPUCAPT_STORY_BASE_URL to its address,"
-                " or OPENAI_API_KEY to a key of OpenAI's"
-            )
+        require_endpoint(settings)
         self._settings = settings
         self._where = shown_address(settings.where)
 

@@ -50,6 +50,15 @@ class StorySettings(BaseSettings):
         return self.key is not None or self.where != "https://api.openai.com/v1"
 
 
+def require_endpoint(settings: StorySettings) -> None:
+    """Raise WrongUsage where nothing says which endpoint to ask."""
+    if not settings.is_configured:
+        raise WrongUsage(
+            "the provider openai wants an endpoint: set GPUCAPT_STORY_BASE_URL to its address,"
+            " or OPENAI_API_KEY to a key of OpenAI's"
+        )
+
+
 def story_settings() -> StorySettings:
     """The settings as the environment has them now. Raises WrongUsage for what makes no sense."""
     try:

@@ -102,7 +102,7 @@ def test_gpu_tasks_share_a_pool_where_one_is_named(airflow: Airflow) -> None:
         ),
         (
             {"GPUCAPT_INCOMING": "/in", "GPUCAPT_DESTINATION": "/out", "GPUCAPT_STORY": "epic"},
-            "'epic' is not one of ['outline', 'none']",
+            "'epic' is not one of ['outline', 'openai', 'none']",
         ),
         ({"GPUCAPT_INCOMING": "in", "GPUCAPT_DESTINATION": "/out"}, "'in' does not match"),
     ],
@@ -133,6 +133,7 @@ def test_the_form_refuses_what_cannot_work(airflow: Airflow) -> None:
         "an epic": {**good, "story": "epic"},
     }
     fine: dict[str, dict[str, Any]] = {
+        "a language model's story": {**good, "story": "openai"},
         "only folders": good,
         "a file URL": {**good, "incoming": "file:///in"},
         "a whole bucket": {**good, "incoming": "s3://videos"},

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.media import write_photograph
+from tests.pipeline.jobs import write_still
 from tests.services.gpucapt_server import Server, running
 from tests.web.pages import Open, Pages, browser, pages, served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FilePayload, Page
+    from playwright.sync_api import Browser, FilePayload, Page, Route
 
 __all__ = ["browser", "pages", "served"]
 
@@ -245,6 +246,47 @@ def test_nothing_is_wider_than_the_window(pages: Pages, photograph: Path, width:
     opened.shot(f"picture-{width}")
 
 
+def test_a_busy_server_is_asked_again(pages: Pages, photograph: Path) -> None:
+    page = pages.open().page
+    answers = iter((True, False))
+
+    def refuse_once(route: Route) -> None:
+        """As the server does when its queue is full, which it cannot be made to be at a given moment."""
+        error = {"error": {"code": "busy", "message": "too many pictures wait already"}}
+        if next(answers):
+            route.fulfill(status=429, json=error, headers={"Retry-After": "1"})
+        else:
+            route.continue_()
+
+    page.route("**/v1/captions", refuse_once)
+    page.locator("#picture-input").set_input_files(photograph)
+    page.locator("#picture-status", has_text="The server is busy; trying again in 1 s").wait_for()
+    page.locator("#stage-result").wait_for()
+    assert text(page, "#stage-caption") == api_caption(page, photograph)["caption"]
+
+
+def test_the_shelf_is_gone_along_by_the_keyboard(pages: Pages, photograph: Path) -> None:
+    page = pages.open().page
+    choose(page, photograph, photograph, photograph)
+    focused = "[document.activeElement.className, document.querySelector('.shelf').children.length]"
+    page.locator(".shelved").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".shelved").nth(1).get_attribute("aria-current") == "true"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate(focused) == ["remove", 2]
+
+
+def test_everything_that_can_be_used_has_a_name(pages: Pages, photograph: Path) -> None:
+    page = pages.open().page
+    choose(page, photograph, photograph)
+    nameless = """[...document.querySelectorAll("button, input, select, textarea, dialog, video, [role]")]
+        .filter((one) => !one.textContent.trim() && !one.labels?.length && !one.hidden
+            && !one.ariaLabel && !one.hasAttribute("aria-labelledby") && one.role !== "status"
+            && one.role !== "alert" && one.tagName !== "VIDEO").map((one) => one.outerHTML)"""
+    assert page.evaluate(nameless) == []
+
+
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Server]:
     """A server with a token, that takes small pictures only."""
@@ -277,12 +319,12 @@ def test_the_token_is_asked_for_and_kept(browser: Browser, guarded: Server, phot
     pages.close()
 
 
-def test_a_server_that_is_gone_is_said(browser: Browser, photograph: Path) -> None:
-    with running() as started:
-        pages = Pages(browser, started.url)
-        page = pages.open().page
-        page.locator("[data-state=ready]").wait_for()
-        assert started.end() == 0
-        page.locator("#picture-input").set_input_files(photograph)
-        page.get_by_text("The server does not answer").first.wait_for()
-        pages.close()
+def test_a_server_that_is_gone_is_said(browser: Browser, guarded: Server, tmp_path: Path) -> None:
+    pages = Pages(browser, guarded.url)
+    opened = pages.open()
+    give_token(opened, "open sesame")
+    opened.page.locator("[data-state=ready]").wait_for()
+    assert guarded.end() == 0
+    opened.page.locator("#picture-input").set_input_files(write_still(tmp_path / "small.png", 1))
+    opened.page.get_by_text("The server does not answer").first.wait_for()
+    pages.close()

@@ -12,6 +12,7 @@ const FILES = [
 
 let limits = {};
 let job = null;
+let taken = 0;
 
 export function knowLimits(known) {
   limits = known;
@@ -23,7 +24,9 @@ export function knowLimits(known) {
 
 /** Take a film that was dropped or chosen, in place of the one before. */
 export async function take(file) {
+  const turn = ++taken;
   await discard();
+  if (turn !== taken) return;  // Another was chosen meanwhile.
   complain("film", null);
   if (file.size > limits.video_bytes) {
     return complain("film", `${file.name} has ${megabytes(file.size)}; this server takes films of up to ${megabytes(limits.video_bytes)}.`);

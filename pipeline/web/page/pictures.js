@@ -219,6 +219,8 @@ function stopPlaying() {
 // -- the shelf: all pictures so far -------------------------------------------------------------------------------------
 
 function drawShelf() {
+  const focused = [...byId("shelf").children].findIndex((item) => item.contains(document.activeElement));
+  const kind = document.activeElement?.className.split(" ")[0];
   byId("shelf-box").hidden = entries.length < 2;
   byId("shelf").replaceChildren(...entries.map((entry) => {
     const text = entry.result?.caption ?? entry.problem ?? "…";
@@ -235,6 +237,8 @@ function drawShelf() {
     remove.setAttribute("aria-label", `Remove ${entry.name}`);
     return make("li", "", null, opener, remove);
   }));
+  // Who goes along the shelf by keyboard stays where they were, though all of it is drawn anew.
+  if (focused >= 0) (byId("shelf").children[Math.min(focused, entries.length - 1)]?.querySelector(`.${kind}`) ?? byId("picture-choose")).focus();
 }
 
 function forget(entry) {

@@ -105,7 +105,15 @@ async function ask(path, body, { doing, done, fresh = false, at = null }) {
     telling = null;
     lock(false);
     drawUndo();
+    goBackTo(at);
   }
+}
+
+/** Where the keyboard goes on; a touch would only make the phone's own keyboard jump up. */
+function goBackTo(at) {
+  if (!matchMedia("(pointer: fine)").matches || byId("story-told").hidden) return;
+  const place = at === null ? byId("continue-prompt") : byId("turns").children[at].querySelector(".quiet");
+  place.focus({ preventScroll: true });
 }
 
 function growingTurn(fresh, at) {
@@ -136,7 +144,7 @@ function goOn(event) {
   event.preventDefault();
   const prompt = byId("continue-prompt").value.trim();
   ask("v1/stories/continue", { story, ...asked("continue", prompt) }, { doing: "Going on …", done: "The story has gone on." })
-    .then(() => { if (byId("story-problem").hidden) byId("continue-prompt").value = ""; byId("continue-prompt").focus({ preventScroll: true }); });
+    .then(() => { if (byId("story-problem").hidden) byId("continue-prompt").value = ""; });
 }
 
 function redo(index, prompt) {

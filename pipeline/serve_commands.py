@@ -63,6 +63,6 @@ def serve(
     )
     from pipeline.web.serving import Serving
 
-    Serving(host, port, token, model, settings.precision, resources).run()
+    Serving(host, port, token or None, model, settings.precision, resources).run()
     # All is answered and nothing is to be kept: no thread that still decodes a film shall hold up the end.
     os._exit(0)

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
@@ -30,6 +31,10 @@ PAGE = Path(__file__).parent / "page"
 _ABOUT = """Captions for pictures and films, and stories told from them.
 
 Every error is `{"error": {"code": …, "message": …}}`: a code for programs, a line for people."""
+
+
+_TOKEN = Depends(HTTPBearer(auto_error=False, description="Where the server was given a token."))
+"""For the document; the guard is who looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +70,19 @@ def make_app(site: Site) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # their scripts would come from another host
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         middleware=[
             Middleware(Guard, rules=site.rules, metrics=site.metrics, json_bytes=site.limits.json_bytes)
         ],
     )
     add_handlers(app)
     app.include_router(_state_router(site))
-    app.include_router(captions_router(site.engine, site.limits, pool))
-    app.include_router(videos_router(site.engine, films, site.limits))
-    app.include_router(stories_router(site.limits, films.captions_of))
+    for router in (
+        captions_router(site.engine, site.limits, pool),
+        videos_router(site.engine, films, site.limits),
+        stories_router(site.limits, films.captions_of),
+    ):
+        app.include_router(router, dependencies=[_TOKEN])
     _add_page(app)
     return app
 
@@ -91,7 +100,12 @@ def _state_router(site: Site) -> APIRouter:
         loaded(engine)
         return Ready(model=engine.model.name, model_version=engine.model.version)
 
-    @router.get("/v1/models", summary="Models, story tellers and limits", responses=failures(401))
+    @router.get(
+        "/v1/models",
+        summary="Models, story tellers and limits",
+        responses=failures(401),
+        dependencies=[_TOKEN],
+    )
     async def models() -> Models:
         model = ModelInfo(name=engine.model.name, version=engine.model.version)
         limits = LimitsInfo.model_validate(site.limits.told())
@@ -102,6 +116,7 @@ def _state_router(site: Site) -> APIRouter:
         summary="Metrics for Prometheus",
         response_class=PlainTextResponse,
         responses=failures(401),
+        dependencies=[_TOKEN],
     )
     async def metrics() -> Response:
         return Response(site.metrics.text(), media_type=site.metrics.content_type)

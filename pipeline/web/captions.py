@@ -20,7 +20,7 @@ from pipeline.web.engine import Engine, EngineStopped, QueueFull
 from pipeline.web.errors import RequestFailed, as_failed, busy, in_words, unavailable
 from pipeline.web.limits import Limits
 from pipeline.web.pictures import named_object, prepared
-from pipeline.web.uploads import Form, Sink, Still, read_form
+from pipeline.web.uploads import Form, Room, Sink, Still, read_form
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner
@@ -60,6 +60,7 @@ class _Image:
 def captions_router(engine: Engine, limits: Limits, pool: Executor) -> APIRouter:
     """The path, with ``pool`` decoding."""
     router = APIRouter(tags=["captions"])
+    room = Room(limits.held_bytes)
 
     @router.post(
         "/v1/captions",
@@ -68,7 +69,7 @@ def captions_router(engine: Engine, limits: Limits, pool: Executor) -> APIRouter
         responses={**failures(400, 401, 403, 404, 408, 413, 415, 422, 429, 503), 200: _example()},
         openapi_extra={"requestBody": _body()},
     )
-    async def caption(request: Request) -> Response:
+    async def caption_images(request: Request) -> Response:
         """Caption up to so many pictures as `/v1/models` says, uploaded or named by s3:// URI.
 
         A picture that cannot be used costs itself alone; where none can be, the status is the first one's.
@@ -76,17 +77,14 @@ def captions_router(engine: Engine, limits: Limits, pool: Executor) -> APIRouter
         captioner = loaded(engine)
         if not engine.has_room():
             raise busy("too many pictures wait already")
-        form = await read_form(
-            request, lambda field, name: _still(field, name, limits), most_bytes=limits.request_bytes
-        )
-        uris = form.fields.pop("uris", [])
-        options = _options(form)
-        count = len(form.files) + len(uris)
-        if count == 0:
-            raise RequestFailed(422, "invalid_request", "there is no picture: send some as images")
-        if count > limits.images:
-            raise RequestFailed(413, "too_many_images", f"at most {limits.images} pictures in one request")
-        images = await _all_prepared(form, uris, captioner, limits, pool)
+        with room.taken(request, limits.request_bytes):
+            form = await read_form(
+                request, lambda field, name: _still(field, name, limits), most_bytes=limits.request_bytes
+            )
+            uris = form.fields.pop("uris", [])
+            options = _options(form)
+            _check_count(len(form.files) + len(uris), limits)
+            images = await _all_prepared(form, uris, captioner, limits, pool)
         found = await _captions(engine, [one.picture for one in images if one.picture is not None], options)
         if not found:
             assert images[0].failed is not None
@@ -110,6 +108,13 @@ def loaded(engine: Engine) -> Captioner:
     if engine.captioner is None:
         raise unavailable("loading", "the model is being loaded; try again in some seconds")
     return engine.captioner
+
+
+def _check_count(count: int, limits: Limits) -> None:
+    if count == 0:
+        raise RequestFailed(422, "invalid_request", "there is no picture: send some as images")
+    if count > limits.images:
+        raise RequestFailed(413, "too_many_images", f"at most {limits.images} pictures in one request")
 
 
 def _still(field: str, name: str, limits: Limits) -> Sink:

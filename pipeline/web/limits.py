@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from model.errors import GpucaptError
+from pipeline.errors import WrongUsage
 from pipeline.s3_names import Place
+from pipeline.storage import is_s3
 from pipeline.tuning import Tuning
+
+_HELD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +38,11 @@ class Limits:
 
     @classmethod
     def of(cls, tuning: Tuning) -> Limits:
-        """The limits as they are set. Raises GpucaptError where a prefix is none."""
-        prefixes = (part.strip() for part in (tuning.serve_allow or "").split(","))
+        """The limits as they are set. Raises WrongUsage where a prefix is none."""
         return cls(
             image_bytes=tuning.serve_image_size,
             image_pixels=tuning.serve_image_pixels,
-            images=tuning.serve_images,
+            images=min(tuning.serve_images, tuning.serve_queue),
             video_bytes=tuning.serve_video_size,
             video_seconds=tuning.serve_video_seconds,
             text_length=tuning.serve_text_length,
@@ -46,13 +50,18 @@ class Limits:
             videos=tuning.serve_videos,
             keep_s=tuning.serve_keep,
             grace_s=tuning.serve_grace,
-            allowed=tuple(Place.parse(prefix) for prefix in prefixes if prefix),
+            allowed=_places(tuning.serve_allow or ""),
         )
 
     @property
     def request_bytes(self) -> int:
         """All images of one request: some large ones, or many as cameras make them."""
         return max(self.image_bytes, min(self.images * self.image_bytes, 64 << 20)) + (64 << 10)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all requests that are being read, until their pictures are decoded."""
+        return max(_HELD_BYTES, 2 * self.request_bytes)
 
     @property
     def captions_length(self) -> int:
@@ -68,3 +77,13 @@ class Limits:
         """Those that clients are told of."""
         names = ("image_bytes", "image_pixels", "images", "video_bytes", "video_seconds", "text_length")
         return {name: value for name, value in asdict(self).items() if name in names}
+
+
+def _places(prefixes: str) -> tuple[Place, ...]:
+    wanted = [part.strip() for part in prefixes.split(",") if part.strip()]
+    if wrong := [prefix for prefix in wanted if not is_s3(prefix)]:
+        raise WrongUsage(f"GPUCAPT_SERVE_ALLOW has {wrong[0]}, which is no s3://bucket/prefix/")
+    try:
+        return tuple(Place.parse(prefix) for prefix in wanted)
+    except GpucaptError as error:
+        raise WrongUsage(f"GPUCAPT_SERVE_ALLOW: {error}") from error

@@ -52,7 +52,7 @@ class Serving:
         limits = Limits.of(tuning())
         model = resolve_model(self.model)
         read_config(model.directory)
-        rules = Rules(self.token or None, self._names())
+        rules = Rules(self.token, self._names())
         metrics = Metrics()
         engine = Engine(
             model,
@@ -79,7 +79,7 @@ class Serving:
             local = ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             local = self.host == "localhost"
-        return _LOCAL_NAMES | {self.host.lower()} if local and not self.token else None
+        return _LOCAL_NAMES | {self.host.lower()} if local and self.token is None else None
 
 
 class _Server(uvicorn.Server):

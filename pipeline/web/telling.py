@@ -164,20 +164,20 @@ def stories_router(limits: Limits, captions_of: CaptionsOf) -> APIRouter:
     }
 
     @router.post("", summary="Begin a story", responses=streamed)
-    async def start(request: Request, wish: Start) -> Response:
+    async def begin_story(request: Request, wish: Start) -> Response:
         _known(wish.provider)
         material = _material(wish.source, limits, captions_of)
         telling = partial(start_story, material, wish.provider, prompt=wish.prompt)
         return await tellers.answer(request, wish.provider, lambda told: telling(told=told))
 
     @router.post("/continue", summary="Go on with a story, or steer it by a prompt", responses=streamed)
-    async def go_on(request: Request, wish: Continue) -> Response:
+    async def go_on_with_story(request: Request, wish: Continue) -> Response:
         _known(wish.provider)
         telling = partial(continue_story, Story.from_fields(wish.story), wish.provider, prompt=wish.prompt)
         return await tellers.answer(request, wish.provider, lambda told: telling(told=told))
 
     @router.post("/redo", summary="Tell a turn anew", responses=streamed)
-    async def redo(request: Request, wish: Redo) -> Response:
+    async def redo_story_turn(request: Request, wish: Redo) -> Response:
         story = Story.from_fields(wish.story)
         before = story.turns[wish.index].provider if wish.index < len(story.turns) else "outline"
         provider = wish.provider or before
@@ -186,7 +186,7 @@ def stories_router(limits: Limits, captions_of: CaptionsOf) -> APIRouter:
         return await tellers.answer(request, provider, lambda told: telling(told=told))
 
     @router.post("/drop", summary="Leave a turn out", responses={**errors, 200: {"model": StoryAnswer}})
-    async def drop(wish: Drop) -> Response:
+    async def drop_story_turn(wish: Drop) -> Response:
         return StoryResponse(drop_turn(Story.from_fields(wish.story), wish.index).to_fields())
 
     @router.post(
@@ -195,7 +195,7 @@ def stories_router(limits: Limits, captions_of: CaptionsOf) -> APIRouter:
         responses={**errors, 200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}},
         response_class=Response,
     )
-    async def markdown(wish: Export) -> Response:
+    async def export_story(wish: Export) -> Response:
         text = Story.from_fields(wish.story).to_markdown()
         headers = {"Content-Disposition": 'attachment; filename="story.md"'}
         content = text.encode("utf-8", errors="replace")

@@ -8,7 +8,8 @@ the folder for temporary files.)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import parse_qs
@@ -18,13 +19,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from pipeline.errors import one_line
-from pipeline.web.errors import RequestFailed, too_large
+from pipeline.web.errors import RequestFailed, busy, too_large
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 _SILENCE_S = 30.0
 """After so long without a byte a client is taken for gone."""
+_LONGEST_S = 1800.0
+"""However slowly it comes: a body that trickles in for ever would hold its place for ever."""
 _FIELDS, _FIELD_BYTES = 64, 8 << 10
 _HEADERS_BYTES = 16 << 10
 _LONGEST_NAME = 255  # characters that an answer tells of a file's name
@@ -93,6 +96,26 @@ class Form:
         return {name: values[0] for name, values in self.fields.items()}
 
 
+class Room:
+    """How many bytes of bodies may be in memory, of all requests together."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    @contextmanager
+    def taken(self, request: Request, most_bytes: int) -> Iterator[None]:
+        """Take what a request will need, by its own account or else the most. Raises RequestFailed."""
+        length = request.headers.get("content-length", "")
+        size = min(int(length), most_bytes) if length.isdigit() else most_bytes
+        if size > self._left:
+            raise busy("too many pictures are being sent already")
+        self._left -= size
+        try:
+            yield
+        finally:
+            self._left += size
+
+
 async def read_form(
     request: Request, open_file: Callable[[str, str], Sink], *, most_bytes: int, in_thread: bool = False
 ) -> Form:
@@ -148,9 +171,10 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
     """The body as it comes."""
     more = True
+    until = asyncio.get_running_loop().time() + _LONGEST_S
     while more:
         try:
-            async with asyncio.timeout(_SILENCE_S):
+            async with asyncio.timeout(min(_SILENCE_S, until - asyncio.get_running_loop().time())):
                 message = await request.receive()
         except TimeoutError:
             raise RequestFailed(408, "timeout", "the rest of the request did not come") from None

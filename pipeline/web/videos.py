@@ -65,10 +65,10 @@ def videos_router(engine: Engine, films: Films, limits: Limits) -> APIRouter:
         status_code=202,
         summary="Caption a film",
         response_model=Accepted,
-        responses=failures(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+        responses={**failures(400, 401, 403, 404, 408, 413, 415, 422, 429, 503), 202: _links()},
         openapi_extra={"requestBody": _body()},
     )
-    async def send(request: Request) -> Response:
+    async def caption_video(request: Request) -> Response:
         """Begin to caption a film, uploaded or named by an s3:// URI; ask for it by its id then."""
         loaded(engine)
         film = films.begin()
@@ -85,7 +85,7 @@ def videos_router(engine: Engine, films: Films, limits: Limits) -> APIRouter:
         )
 
     @router.get("/{id}", summary="How far a film is", response_model=Video, responses=failures(401, 404, 422))
-    async def state(
+    async def video_state(
         id: str, after: Annotated[int, Query(ge=0, le=10**9, description="Captions that are known.")] = 0
     ) -> Response:
         return JSONResponse(films.find(id).told(after))
@@ -96,7 +96,7 @@ def videos_router(engine: Engine, films: Films, limits: Limits) -> APIRouter:
         response_class=FileResponse,
         responses=failures(401, 404),
     )
-    async def file(id: str, name: str) -> Response:
+    async def video_file(id: str, name: str) -> Response:
         film = films.find(id)
         if name not in film.files:
             raise RequestFailed(404, "not_found", "there is no such file of that film")
@@ -110,7 +110,7 @@ def videos_router(engine: Engine, films: Films, limits: Limits) -> APIRouter:
         responses=failures(401, 404),
         response_class=Response,
     )
-    async def forget(id: str) -> Response:
+    async def forget_video(id: str) -> Response:
         await asyncio.to_thread(films.drop, films.find(id))
         return Response(status_code=204)
 
@@ -210,6 +210,12 @@ _MARKS = {
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": ".wmv",
     b"\x06\x0e\x2b\x34\x02\x05\x01\x01": ".mxf",
 }
+
+
+def _links() -> dict[str, Any]:
+    id_of_answer = {"id": "$response.body#/id"}
+    names = ("video_state", "forget_video")
+    return {"links": {name: {"operationId": name, "parameters": id_of_answer} for name in names}}
 
 
 def _body() -> dict[str, Any]:

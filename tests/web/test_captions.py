@@ -186,3 +186,18 @@ def batches(client: httpx.Client) -> tuple[float, float]:
     """How many batches there were, and how many pictures in them."""
     lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[:1] != "#")
     return float(lines["gpucapt_batch_pictures_count"]), float(lines["gpucapt_batch_pictures_sum"])
+
+
+def test_memory_does_not_grow_with_the_number_of_requests(server: Server) -> None:
+    data = [picture(name, size=(64, 64)) for name in ("cat", "coffee", "rocket")]
+
+    def ask(count: int) -> int:
+        for number in range(count):
+            assert send(server.client, data[number % 3], max_length=8).status_code == 200
+        memory = server.memory_kb()
+        if memory is None:
+            pytest.skip("this system does not tell the memory of a process (/proc/…/status)")
+        return memory
+
+    before = ask(100)
+    assert ask(300) < before + 10_000  # a picture that stayed would be 12 kB, decoded

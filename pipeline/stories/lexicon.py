@@ -121,10 +121,17 @@ ORDERS = _words("tell say make add write describe let give focus explain mention
 LEADS = _words("then and but so suddenly finally later meanwhile afterwards now")
 """What may come before the subject of a sentence."""
 
-SMALL_TALK = LEADS | _words(
-    """
-    or what where who when why how story film picture pictures it me us he she they we you i be been do
-    does did not something anything as like my
-    """
+SPEAKERS = _words("he she it they we nobody everybody everyone somebody someone nothing everything")
+"""What a sentence may begin with, and a question or a wish hardly does."""
+
+SMALL_TALK = (
+    LEADS
+    | SPEAKERS
+    | _words(
+        """
+        or what where there who when why how story film picture pictures me us you i be been do does did not
+        something anything any as like my want would could should can please thing things bit
+        """
+    )
 )
 """What a line may have in it without naming a thing."""

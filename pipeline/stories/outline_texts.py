@@ -23,6 +23,11 @@ def sentences_of(text: str) -> list[str]:
     return [part for part in parts if part] or [sentence(text)]
 
 
+def words_of(line: str) -> list[str]:
+    """Return the words of a line in lower case, without what stands between them."""
+    return re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", line.lower())
+
+
 def opening_of_text(text: str) -> str:
     """Return a text as the first turn of a story: paragraphs of prose, or captions in a row."""
     lines = [" ".join(line.split()) for line in text.splitlines()]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from pipeline.stories.clock import duration, number
 from pipeline.stories.outline import outline_paragraphs, series
-from pipeline.stories.outline_texts import opening_of_text, sentence, sentences_of
+from pipeline.stories.outline_texts import opening_of_text, sentences_of, words_of
 from pipeline.stories.providers import StoryFailed, Told, Wanted
 from pipeline.stories.scenes import SAME_SCENE, Scene, likeness
 from pipeline.stories.steering import Steering
@@ -25,6 +25,7 @@ _INTRODUCTIONS = (
     "Some moments have gone unmentioned.",
     "And that was not all.",
 )
+_STANDS_OUT = 1.5
 
 
 class Outline:
@@ -54,7 +55,7 @@ def _possible(wanted: Wanted) -> Iterator[str]:
         return _beginnings(wanted)
     if wanted.kind == "continue" or wanted.prompt is None:
         return _continuations(wanted)
-    return _steered(wanted, Steering.parse(wanted.prompt, wanted.timeline.scenes))
+    return _steered(wanted)
 
 
 def _beginnings(wanted: Wanted) -> Iterator[str]:
@@ -62,7 +63,7 @@ def _beginnings(wanted: Wanted) -> Iterator[str]:
     if wanted.prompt is None:
         yield from ways
         return
-    steering = Steering.parse(wanted.prompt, wanted.timeline.scenes)
+    steering = _steering(wanted)
     if steering.wants == "short":
         yield from reversed(ways)
     elif steering.statement:
@@ -89,8 +90,8 @@ def _summary(timeline: Timeline) -> str:
     longest = max(scenes[1:-1], key=lambda scene: (scene.length, scene.frames))
     first, middle, last = (scene.phrase.noun_phrase() for scene in (scenes[0], longest, scenes[-1]))
     if timeline.kind == "video":
-        length = duration(timeline.seconds).removeprefix("about ")
-        return f"A film of {length} that goes from {first}, by way of {middle}, to {last}."
+        length = duration(timeline.seconds)
+        return f"In {length}, the film goes from {first}, by way of {middle}, to {last}."
     return (
         f"{number(timeline.pictures).capitalize()} pictures: {series([first, middle, last])}, among others."
     )
@@ -101,8 +102,12 @@ def _continuations(wanted: Wanted) -> Iterator[str]:
     before = " ".join(turn.text for turn in wanted.before)
     untold = [scene for scene in timeline.scenes if not _is_told(scene, before)]
     for start in range(0, len(untold), _SCENES_IN_TURN):
-        introduction = _INTRODUCTIONS[len(wanted.before) % len(_INTRODUCTIONS)]
-        yield f"{introduction} {_tell(timeline, untold[start : start + _SCENES_IN_TURN])}"
+        scenes = untold[start : start + _SCENES_IN_TURN]
+        if timeline.kind == "video":
+            yield f"{_INTRODUCTIONS[len(wanted.before) % len(_INTRODUCTIONS)]} {_film_scenes(scenes)}"
+        else:
+            alone = len(scenes) == 1 and scenes[0].frames == 1
+            yield f"{'Another picture shows' if alone else 'Other pictures show'} {_things(scenes)}."
     yield from _looking_back(timeline)
 
 
@@ -112,20 +117,19 @@ def _is_told(scene: Scene, text: str) -> bool:
     return any(way.removeprefix("we see ") in text for way in ways)
 
 
-def _tell(timeline: Timeline, scenes: list[Scene]) -> str:
-    """Some of a timeline's scenes, in their order: of a film with the time, of pictures as a series."""
-    if timeline.kind == "video":
-        return " ".join(f"{_at(scene)}, {scene.phrase.clause()}." for scene in scenes)
-    show = "picture shows" if len(scenes) == 1 and scenes[0].frames == 1 else "pictures show"
-    return f"{'One' if show == 'picture shows' else 'Some'} {show} {_things(scenes)}."
+def _film_scenes(scenes: list[Scene]) -> str:
+    """Some scenes of a film, each with its time."""
+    sentences: list[str] = []
+    last = ""
+    for scene in scenes:
+        at = "At the very beginning" if scene.start < 1.5 else f"After {duration(scene.start)}"
+        sentences.append(f"{'A little later' if at == last else at}, {scene.phrase.clause()}.")
+        last = at
+    return " ".join(sentences)
 
 
 def _things(scenes: list[Scene]) -> str:
     return series([scene.phrase.noun_phrase() for scene in scenes])
-
-
-def _at(scene: Scene) -> str:
-    return "At the very beginning" if scene.start < 1.5 else f"After {duration(scene.start)}"
 
 
 def _looking_back(timeline: Timeline) -> Iterator[str]:
@@ -141,6 +145,7 @@ def _looking_back(timeline: Timeline) -> Iterator[str]:
 
 def _most_seen(timeline: Timeline) -> str | None:
     """What took most of the film, or most of the pictures, if anything stands out."""
+    film = timeline.kind == "video"
     kinds: list[list[Scene]] = []
     for scene in timeline.scenes:
         alike = next((kind for kind in kinds if likeness(kind[0].words, scene.words) >= SAME_SCENE), None)
@@ -148,20 +153,18 @@ def _most_seen(timeline: Timeline) -> str | None:
             kinds.append([scene])
         else:
             alike.append(scene)
-    if timeline.kind == "video":
-        most = max(kinds, key=lambda kind: sum(scene.length for scene in kind))
-        length = sum(scene.length for scene in most)
-        share = length / max(timeline.seconds, 1e-9)
-        how = "most of the film" if share > 0.5 else "more of the film than anything else"
-        thing = most[0].phrase.noun_phrase()
-        return f"Looking back, {how} shows {thing}: {duration(length)} of {duration(timeline.seconds)}."
-    most = max(kinds, key=lambda kind: sum(scene.frames for scene in kind))
-    count = sum(scene.frames for scene in most)
-    if count < 2:
+    sizes = [sum(scene.length if film else scene.frames for scene in kind) for kind in kinds]
+    most = max(sizes)
+    if sorted(sizes)[-2:][0] * _STANDS_OUT > most:
         return None
-    return (
-        f"Looking back, {number(count)} of the {number(timeline.pictures)} pictures show {_things(most[:1])}."
-    )
+    thing = _things(kinds[sizes.index(most)][:1])
+    if not film:
+        count = f"{number(round(most))} of the {number(timeline.pictures)} pictures"
+        return f"Looking back, {count} show {thing}."
+    how_long = f"{duration(most)} of {duration(timeline.seconds)}"
+    if most > 0.5 * timeline.seconds:
+        return f"Looking back, most of the film shows {thing}: {how_long}."
+    return f"Looking back, the film shows {thing} for longer than anything else: {how_long}."
 
 
 def _closing(timeline: Timeline) -> str:
@@ -170,29 +173,50 @@ def _closing(timeline: Timeline) -> str:
     return f"That is all that can be told: {whole} begins with {first} and ends with {last}."
 
 
-def _steered(wanted: Wanted, steering: Steering) -> Iterator[str]:
-    timeline = wanted.timeline
+def _steering(wanted: Wanted) -> Steering:
+    timeline, line = wanted.timeline, wanted.prompt or ""
+    if timeline.text is not None:
+        return Steering.parse(line, [words_of(one) for one in sentences_of(timeline.text)])
+    return Steering.parse(line, [scene.words for scene in timeline.scenes])
+
+
+def _steered(wanted: Wanted) -> Iterator[str]:
+    timeline, steering = wanted.timeline, _steering(wanted)
     if steering.statement:
-        following = _about(timeline, steering) if steering.scenes else _continuations(wanted)
         said = " ".join(turn.text for turn in wanted.before)
-        yield from (f"{steering.statement} {text}" for text in following if text not in said)
+        following = (text for text in _continuations(wanted) if text not in said)
+        yield from (f"{steering.statement} {text}" for text in following)
         yield steering.statement
     elif steering.wants == "short":
         yield _summary(timeline)
     elif steering.wants == "more":
         yield from _continuations(wanted)
-    elif steering.wants and timeline.scenes:
-        yield _tell(timeline, [timeline.scenes[0 if steering.wants == "beginning" else -1]])
+    elif steering.wants:
+        yield _some(timeline, [0 if steering.wants == "beginning" else -1])
     else:
         yield from _about(timeline, steering)
 
 
 def _about(timeline: Timeline, steering: Steering) -> Iterator[str]:
     """What the captions say of the things that a line names."""
-    if not steering.scenes:
-        whose = "the text" if timeline.kind == "text" else "the captions"
-        yield sentence(f"{steering.unknown}: of that {whose} say{'s' if whose == 'the text' else ''} nothing")
+    if not steering.found:
+        says = "The text says" if timeline.kind == "text" else "The captions say"
+        yield f"{says} nothing of {steering.unknown}."
         return
-    scenes = list(steering.scenes[:_SCENES_IN_TURN])
-    introductions = (f"Back to {steering.named}.", f"Once more, {steering.named}.")
-    yield from (f"{introduction} {_tell(timeline, scenes)}" for introduction in introductions)
+    told = _some(timeline, list(steering.found[:_SCENES_IN_TURN]))
+    yield f"Back to {steering.named}. {told}"
+    yield f"Once more, {steering.named}. {told}"
+
+
+def _some(timeline: Timeline, places: list[int]) -> str:
+    """Some of what a timeline has: a film's scenes with their times, pictures in a series, or sentences."""
+    if timeline.text is not None:
+        sentences = sentences_of(timeline.text)
+        return " ".join(sentences[place] for place in places)
+    if not timeline.scenes:
+        return "There is nothing to tell: no frame has a caption."
+    scenes = [timeline.scenes[place] for place in places]
+    if timeline.kind == "video":
+        return _film_scenes(scenes)
+    alone = len(scenes) == 1 and scenes[0].frames == 1
+    return f"{'One picture shows' if alone else 'Some pictures show'} {_things(scenes)}."

@@ -75,7 +75,22 @@ Provider = Annotated[
     str, Field(max_length=50, examples=["outline"], description="One that /v1/models lists.")
 ]
 Prompt = Annotated[str | None, Field(max_length=1000, description="A line of your own that steers.")]
-StoryGiven = Annotated[dict[str, Any], Field(description="A story, as the last answer had it.")]
+_EXAMPLE = {
+    "format": 2,
+    "title": "At the sea",
+    "source": "captions",
+    "turns": [
+        {
+            "kind": "start",
+            "provider": "outline",
+            "text": "For the first four seconds, a dog runs on the beach.",
+        },
+        {"kind": "steer", "provider": "outline", "text": "A storm comes.", "prompt": "Then a storm comes."},
+    ],
+}
+StoryGiven = Annotated[
+    dict[str, Any], Field(description="A story, as the last answer had it.", examples=[_EXAMPLE])
+]
 
 
 class Start(BaseModel):

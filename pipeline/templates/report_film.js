@@ -81,6 +81,26 @@ function playFilm({ make, clock, decimals, source, frames, goTo, onTime }) { // 
   }
   track.mode = "showing";
 
+  // Captions count from the first frame, players from zero, which in some films (cut out of a broadcast, say) is
+  // earlier. Where the player stands when it has its first frame, before anybody moves it, tells how much.
+  let offset = 0;
+  let touched = false;
+
+  function shift(seconds) {
+    for (const cue of [...track.cues]) {  // A copy: the list sorts itself while times change.
+      cue.startTime += seconds - offset;
+      cue.endTime += seconds - offset;
+    }
+    offset = seconds;
+  }
+
+  player.addEventListener("loadstart", () => {
+    touched = false;
+    shift(0);
+  });
+  player.addEventListener("loadeddata", () => { if (!touched) shift(player.currentTime); });
+  for (const kind of ["pointerdown", "keydown"]) player.addEventListener(kind, () => { touched = true; });
+
   // -- chapters: a scene each ---------------------------------------------------------------------------------------------
 
   const nearest = (time) => frames.reduce((best, frame, index) => (Math.abs(frame.time - time) < Math.abs(frames[best].time - time) ? index : best), 0);
@@ -112,14 +132,15 @@ function playFilm({ make, clock, decimals, source, frames, goTo, onTime }) { // 
 
   function playFrom(time) {
     // A frame's time is rounded to the millisecond: a moment later is surely that frame.
-    player.currentTime = time + 0.001;
+    touched = true;
+    player.currentTime = time + offset + 0.001;
     section.scrollIntoView({ block: "nearest" });
     player.play().catch(() => {});  // Some browsers play only after a click on the player itself.
     player.focus({ preventScroll: true });
   }
 
   function follow() {
-    const now = player.currentTime;
+    const now = player.currentTime - offset;
     const found = chapters.filter((chapter) => chapter.start <= now + 0.002).pop() ?? null;
     if (found !== current) {
       current?.button.removeAttribute("aria-current");

@@ -54,6 +54,15 @@ class Open:
         return [str(label) for label in labels]
 
 
+def until(page: Page, condition: str) -> None:
+    """Wait until an expression holds. (Playwright's own way evaluates text in the page, which may not.)"""
+    for _ in range(1000):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never came true: {condition}")
+
+
 class Reports:
     """Opens reports; after a test nothing may have been said on the console or asked of the network."""
 

@@ -11,13 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import pytest
 
 from pipeline.reports import write_outputs
 from pipeline.reports.film import MOST_CUES
 from pipeline.rows import Row
-from tests.media import write_video
-from tests.pipeline.report_pages import Open, Reports, browser, reports
+from tests.media import ffmpeg, write_video
+from tests.pipeline.report_pages import Open, Reports, browser, reports, until
 from tests.pipeline.report_rows import Written, film_row, info, write
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def seek(page: Page, seconds: float) -> str:
         })""",
         seconds,
     )
-    page.wait_for_function("document.getElementById('player').textTracks[0].activeCues.length === 1")
+    until(page, "document.getElementById('player').textTracks[0].activeCues.length === 1")
     text = page.evaluate(
         "document.getElementById('player').textTracks[0].activeCues[0].getCueAsHTML().textContent"
     )
@@ -104,7 +105,7 @@ def test_a_scene_leads_to_its_place_in_the_film(tmp_path: Path, film: bytes, rep
     ]  # fmt: skip
     chapters.nth(1).focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('player').currentTime >= 4")
+    until(page, "document.getElementById('player').currentTime >= 4")
     page.wait_for_selector(".chapter[aria-current=true] >> text=Two men")
     assert page.locator(".chapter[aria-current]").count() == 1
     assert page.locator("#plot .playhead").count() == 1
@@ -115,11 +116,11 @@ def test_a_frame_leads_to_its_place_in_the_film(tmp_path: Path, film: bytes, rep
     (tmp_path / NAME).write_bytes(film)
     page = with_film(reports.open(written, disk=True))
     page.get_by_label("Play the film from 0:09").click()
-    page.wait_for_function("document.getElementById('player').currentTime >= 9")
+    until(page, "document.getElementById('player').currentTime >= 9")
     page.locator(".picture").nth(6).click()
     page.get_by_role("button", name="Film from here").click()
     assert page.locator("#viewer").is_hidden()
-    page.wait_for_function("(at => at >= 6 && at < 9)(document.getElementById('player').currentTime)")
+    until(page, "(at => at >= 6 && at < 9)(document.getElementById('player').currentTime)")
 
 
 def test_a_film_that_is_elsewhere_can_be_chosen(tmp_path: Path, film: bytes, reports: Reports) -> None:
@@ -145,6 +146,23 @@ def test_a_file_that_is_no_film_says_so_and_another_can_be_chosen(
     page.wait_for_selector("#no-film >> text=cannot play notes.txt")
     page.set_input_files("#film-file", tmp_path / NAME)
     page.wait_for_selector("#player:not([hidden])")
+
+
+@pytest.mark.needs("ffmpeg")
+def test_a_film_whose_clock_does_not_begin_at_zero_keeps_its_captions(
+    tmp_path: Path, film: bytes, reports: Reports
+) -> None:
+    (tmp_path / "film.webm").write_bytes(film)
+    ffmpeg(tmp_path / "film.webm", "-c", "copy", "-output_ts_offset", "5", to=tmp_path / NAME)
+    capture = cv2.VideoCapture(str(tmp_path / NAME))
+    assert capture.grab() and capture.get(cv2.CAP_PROP_POS_MSEC) == 0  # so that is what captions count from
+    capture.release()
+    page = with_film(reports.open(report(tmp_path), disk=True))
+    until(page, "document.getElementById('player').textTracks[0].cues[0].startTime === 5")
+    assert [seek(page, at) for at in (5.5, 10.5, 16.0)] == [DOG, MEN, CAT]
+    page.locator(".chapter").nth(1).click()
+    until(page, "(at => at >= 9 && at < 13)(document.getElementById('player').currentTime)")
+    page.wait_for_selector(".chapter[aria-current=true] >> text=Two men")
 
 
 def test_another_film_than_the_captioned_one_is_noticed(

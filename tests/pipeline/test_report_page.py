@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.reports import write_outputs
 from pipeline.rows import Row
-from tests.pipeline.report_pages import Reports, browser, reports
+from tests.pipeline.report_pages import Reports, browser, reports, until
 from tests.pipeline.report_rows import Written, bad_still, film_row, info, long_film, still_row, write
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_it_shows_the_story_and_a_card_for_each_frame(tmp_path: Path, reports: R
     assert card.locator(".when").text_content() == "0:04"
     assert card.locator(".caption").text_content() == "two men are standing on a rock"
     assert card.locator(".sure").text_content() == "78%"
-    page.wait_for_function("document.querySelector('.card img').naturalWidth === 64")
+    until(page, "document.querySelector('.card img').naturalWidth === 64")
     assert page.locator("#found").inner_text() == "12 shown"
 
 

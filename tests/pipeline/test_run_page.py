@@ -15,7 +15,7 @@ from pipeline.reports.run_page import RunFacts, duration, rates
 from pipeline.storage import open_storage
 from tests.media import write_video
 from tests.pipeline.jobs import caption, write_stills
-from tests.pipeline.report_pages import Reports, browser, reports
+from tests.pipeline.report_pages import Reports, browser, reports, until
 
 __all__ = ["browser", "reports"]
 
@@ -164,7 +164,7 @@ def test_names_from_outside_are_only_text_and_links_lead_to_them(tmp_path: Path,
     assert page.evaluate("document.scripts.length") == 4 and page.locator("img[src=x]").count() == 0
     for place, key in enumerate(sorted(keys)):
         page.locator("#source-list a").nth(place).click()
-        page.wait_for_function("document.title !== 'Run of 21 November 2026, 10:15 · captions'")
+        until(page, "document.title !== 'Run of 21 November 2026, 10:15 · captions'")
         assert page.title().split("<")[0] == key[:5].split("<")[0]
         page.go_back()
 

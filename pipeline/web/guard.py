@@ -16,6 +16,7 @@ from pipeline.web.metrics import Metrics
 _OPEN_PATHS = frozenset({"/", "/health", "/ready", "/openapi.json"})
 """The page itself is nobody's secret; it asks for the token and sends it along."""
 _OPEN_PREFIX = "/page/"
+_FORMS = frozenset({"/v1/captions", "/v1/videos"})
 
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:;"
@@ -96,7 +97,7 @@ class Guard:
         try:
             headers = Headers(scope=scope)
             self._rules.check(scope["method"], path, headers)
-            await self._app(scope, self._limited(receive, headers), with_headers)
+            await self._app(scope, self._limited(path, receive, headers), with_headers)
         except Exception as error:
             failed = as_failed(error)  # which also logs what nobody foresaw
             if status:
@@ -106,12 +107,12 @@ class Guard:
             self._rules.running -= 1
             self._metrics.answered(_method(scope), _pattern(scope), status, time.monotonic() - began)
 
-    def _limited(self, receive: Receive, headers: Headers) -> Receive:
-        """What reads a body of JSON, up to the limit; forms are counted by who reads them.
+    def _limited(self, path: str, receive: Receive, headers: Headers) -> Receive:
+        """What reads a body up to the limit of those of JSON; forms are counted by who reads them.
 
         Raises RequestFailed, at once where the client says how much will come.
         """
-        if not headers.get("content-type", "").lower().startswith("application/"):
+        if path in _FORMS:
             return receive
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._json_bytes:

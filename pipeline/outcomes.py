@@ -139,7 +139,7 @@ class Outcomes(OnDisk):
     def __init__(self) -> None:
         super().__init__(
             "CREATE TABLE sources (key TEXT PRIMARY KEY, status TEXT, frames INTEGER, errors INTEGER,"
-            " reason TEXT) WITHOUT ROWID;"
+            " reason TEXT, untold INTEGER) WITHOUT ROWID;"
             "CREATE TABLE errors (key TEXT, reason TEXT, why TEXT, PRIMARY KEY (key, reason)) WITHOUT ROWID;"
         )
         self._lock = threading.Lock()
@@ -149,16 +149,16 @@ class Outcomes(OnDisk):
         """Record an outcome. The bad ones among the inputs of a source that was captioned are errors too."""
         with self._lock:
             self._count(outcome)
-            before = self.totals.errors
             self._database.execute(
-                "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, 0, ?)",
-                (outcome.key, outcome.status, outcome.frames, outcome.reason),
+                "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, 0, ?, ?)",
+                (outcome.key, outcome.status, outcome.frames, outcome.reason, outcome.untold is not None),
             )
             if outcome.status == "set aside":
                 self._add_error(outcome.key, outcome.reason or "")
             if outcome.untold is not None:
                 self._add_error(f"{outcome.key}{UNTOLD}", outcome.untold)
                 self.totals.untold += 1
+            before = self.totals.errors
             if outcome.status in ("captioned", "set aside"):
                 for one in inputs:
                     if one.error is not None and one.name != outcome.key:
@@ -180,8 +180,11 @@ class Outcomes(OnDisk):
 
     def lines(self) -> Iterator[SourceLine]:
         """Each source as the run's page lists it, sorted by key."""
-        found = self._database.execute("SELECT key, status, frames, errors, reason FROM sources ORDER BY key")
-        return (SourceLine(*fields) for fields in found)
+        found = self._database.execute(
+            "SELECT key, status, frames, errors, reason, untold FROM sources ORDER BY key"
+        )
+        for key, status, frames, errors, reason, untold in found:
+            yield SourceLine(key, status, frames, errors, reason, bool(untold))
 
     def status_of(self, key: str) -> Status | None:
         """What became of a source."""
@@ -266,6 +269,7 @@ def write_run_report(run: Run, outcomes: Outcomes, destination: Storage) -> None
         f"{run.model} {run.model_version}".strip(),
         run.settings,
         outcomes.totals.counts,
+        outcomes.totals.untold,
     )
     with ScratchFolder() as scratch:
         path = scratch / "report.html"

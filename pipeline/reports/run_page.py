@@ -36,17 +36,24 @@ class RunFacts:
     settings: dict[str, object]
     counts: dict[str, int]
     """``frames``, ``errors``, ``sources``; then ``captioned``, ``already_done``, ``set_aside``, ``left``."""
+    untold: int
+    """How many of the errors are stories that could not be told."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLine:
-    """One source of the run. ``link`` leads to its report where that is not simply its key."""
+    """One source of the run.
+
+    ``errors`` counts its stills that were set aside. ``has_no_story`` says that one could not be told.
+    ``link`` leads to its report where that is not simply its key.
+    """
 
     key: str
     status: str
     frames: int
     errors: int
     reason: str | None = None
+    has_no_story: bool = False
     link: str | None = None
 
 
@@ -121,9 +128,9 @@ def _figure(value: float) -> str:
 
 
 def _source_json(one: SourceLine) -> str:
-    """``[key, status, frames, errors, reason, link]``, without what is empty at its end."""
+    """``[key, status, frames, errors, reason, has_no_story, link]``, without what is empty at its end."""
     line: list[object] = [printable(one.key), _STATUSES.index(one.status), one.frames, one.errors]
-    line += [None if one.reason is None else printable(one.reason), one.link]
+    line += [None if one.reason is None else printable(one.reason), one.has_no_story, one.link]
     while not line[-1]:
         line.pop()
     return script_json(line)

@@ -4,7 +4,7 @@
   const byId = (id) => document.getElementById(id);
   const read = (id) => JSON.parse(byId(id).textContent);
   const run = read("run-data");
-  const sources = read("sources-data").map(([key, status, frames = 0, errors = 0, reason = null, link = null]) => ({ key, status, frames, errors, reason, link, folded: fold(key) }));
+  const sources = read("sources-data").map(([key, status, frames = 0, errors = 0, reason = null, untold = false, link = null]) => ({ key, status, frames, errors, reason, untold, link, folded: fold(key) }));
   const errors = read("errors-data").map(([key, reason]) => ({ key, reason }));
   const STATUSES = ["captioned", "already done", "set aside", "left for later"];
   const CLASSES = ["captioned", "done", "aside", "left"];
@@ -71,6 +71,7 @@
     const facts = make("span", "line-facts");
     if (isDone) facts.append(make("span", "", counted(source.frames, "frame")));
     if (source.errors && isDone) facts.append(make("span", "mark-unsure", `${number(source.errors)} set aside`));
+    if (source.untold) facts.append(make("span", "mark-unsure", "no story"));
     if (source.status !== 0) facts.append(make("span", `mark ${CLASSES[source.status]}`, STATUSES[source.status]));
     item.append(name, facts);
     if (source.reason) item.append(make("span", "reason", plain(source)));
@@ -82,7 +83,7 @@
 
   function filter() {
     const terms = fold(search.value).split(/\s+/).filter(Boolean);
-    const fits = (source) => status.value === "" || (status.value === "some" ? source.status < 2 && source.errors > 0 : source.status === Number(status.value));
+    const fits = (source) => status.value === "" || (status.value === "some" ? source.status < 2 && source.errors > 0 : status.value === "untold" ? source.untold : source.status === Number(status.value));
     const found = sources.filter((source) => fits(source) && terms.every((term) => source.folded.includes(term)));
     if (order.value === "frames") found.sort((one, other) => other.frames - one.frames);
     showSources(found);
@@ -109,7 +110,7 @@
   if (!byId("error-list")) return;
   const showErrors = growing(byId("error-list"), byId("more-errors"), (error) => {
     const item = make("li");
-    item.append(make("span", "name", error.key), " ", make("span", "reason", plain(error)));
+    item.append(make("span", "name", error.key.replace(/\/story\.json$/, ", its story")), " ", make("span", "reason", plain(error)));
     return item;
   });
   if (run.reasons.length > 1) {

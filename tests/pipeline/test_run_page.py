@@ -146,6 +146,26 @@ def test_reasons_are_counted_and_narrow_the_list(tmp_path: Path, reports: Report
 
 
 @needs_chromium
+def test_a_story_that_could_not_be_told_is_not_called_set_aside(tmp_path: Path, reports: Reports) -> None:
+    with Outcomes() as outcomes:
+        outcomes.add(Outcome("a.mp4", "captioned", 2, untold="the endpoint does not answer; try later"), ())
+        outcomes.add(Outcome("b.mp4", "captioned", 2), ())
+        page = reports.open_page(page_of(outcomes, tmp_path)).page
+    facts = page.locator(".facts dt").all_inner_texts()
+    assert "Without a story" in facts and "Set aside" not in facts
+    lines = page.locator("#source-list li")
+    assert [" ".join(line.split()) for line in lines.all_inner_texts()] == [
+        "a.mp4 2 frames no story",
+        "b.mp4 2 frames",
+    ]
+    page.locator("#status").select_option("untold")
+    assert lines.count() == 1
+    assert page.locator("#set-aside h2").inner_text() == "Without a story"
+    found = page.locator("#error-list li").inner_text().split("\n")
+    assert found == ["a.mp4, its story", "the endpoint does not answer; try later"]
+
+
+@needs_chromium
 def test_names_from_outside_are_only_text_and_links_lead_to_them(tmp_path: Path, reports: Reports) -> None:
     keys = ["a #1?/50%.mp4", "caf‛E9.mp4", "é 🐕.mp4", f"{HOSTILE.replace('/', '∕')}.mp4"]
     names = [os.fsdecode(b"caf\xe9.mp4") if key.startswith("caf") else key for key in keys]
@@ -220,6 +240,6 @@ def test_times_are_told_as_people_read_them(seconds: float, text: str) -> None:
 
 def test_throughput_is_of_what_this_run_did() -> None:
     counts = {"captioned": 3, "already_done": 90, "frames": 500}
-    facts = RunFacts("r", "in", "out", RUN.started_at, RUN.finished_at, 20.0, "model", {}, counts)
+    facts = RunFacts("r", "in", "out", RUN.started_at, RUN.finished_at, 20.0, "model", {}, counts, 0)
     assert rates(facts) == [("Frames a second", "25"), ("Sources an hour", "540")]
     assert rates(replace(facts, counts={**counts, "captioned": 0, "frames": 0})) == []

@@ -7,12 +7,14 @@ import importlib
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from docker.types import DeviceRequest, Mount
 
@@ -23,6 +25,7 @@ from tests.pipeline.jobs import caption as caption_here
 from tests.pipeline.jobs import captions, write_stills
 from tests.services.engine import PACKAGES, REPOSITORY, Engine, base_image
 from tests.services.s3 import S3Server, wait_for
+from tests.web.pictures import picture, send
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -156,6 +159,22 @@ def test_a_container_killed_midway_and_run_again_does_each_frame_once(
         str(frame): text for frame, text in captions(tmp_path / "out", "film.webm").items()
     }
     assert not keys(s3_server, bucket, "out/.gpucapt/parts/")
+
+
+def test_the_server_runs_in_it_with_nothing_writable_but_tmp_and_ends_in_order(worker: Worker) -> None:
+    container = worker.start("serve", "--port=0", "--model=/model", "--precision=fp32", **READ_ONLY)
+
+    def said() -> str:
+        return container.logs().decode()
+
+    wait_for(lambda: "listening on" in said(), 120, "the server", said)
+    with httpx.Client(base_url=re.findall(r"http://\S+", said())[0], timeout=120) as client:
+        wait_for(lambda: client.get("/ready").status_code == 200, 120, "the model", said)
+        answer = send(client, picture("cat"), max_length=8)
+        assert answer.status_code == 200 and answer.json()["captions"][0]["caption"]
+        assert client.get("/").status_code == 200
+    container.stop(timeout=60)
+    assert container.wait()["StatusCode"] == 0, said()
 
 
 def test_the_image_is_small_and_safe(engine: Engine, worker_image: str, torch_base: str) -> None:

@@ -7,6 +7,7 @@ import unicodedata
 import zlib
 
 _THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHTS_BEFORE = re.compile(r"\A.*</(think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
 _OPENS_THOUGHTS = ("<think>", "<thinking>", "<reasoning>")
 _PREAMBLE = re.compile(
     r"\A(sure|certainly|of course|here(?: is|'s|’s))\b[^\n]{0,100}:[ \t]*\n+", re.IGNORECASE
@@ -28,6 +29,7 @@ _LONG_ENOUGH = 200
 def story_text(answer: str, *, cut_off: bool) -> str:
     """Return what an answer tells, without title or markup; one that was cut off ends with a sentence."""
     text = _THOUGHTS.sub("", answer.replace("\r\n", "\n"))
+    text = _THOUGHTS_BEFORE.sub("", text)  # where a chat template has opened them
     text = _TITLE.sub("", _PREAMBLE.sub("", _FENCES.sub("", without_controls(text)).lstrip()))
     text = _EMPHASIS.sub(r"\1", _STRONG.sub(r"\2", _HEADINGS.sub("", text)))
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", text)]

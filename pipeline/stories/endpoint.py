@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import one_line
@@ -31,6 +31,7 @@ _CONNECT_S = 10.0
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _MOST_ADAPTIONS = 4
+_LONGEST_THOUGHTS = 200_000
 _NO_KEY = "none"
 """What is sent where there is no key: the library wants one, and would else look for OpenAI's own."""
 
@@ -41,6 +42,8 @@ class _Dialect:
 
     context: int
     length_name: str = "max_tokens"
+    limited: bool = True
+    """Whether answers are limited in length; of models that think first that cuts the thoughts."""
     temperature: bool = True
     system: bool = True
 
@@ -88,6 +91,8 @@ class Endpoint:
 
     def _turn(self, wanted: Wanted, answer: _Answer, heard: _Heard) -> Turn:
         text = story_text(answer.text, cut_off=answer.cut_off)
+        if not text and answer.cut_off:
+            raise Adaptable("thoughts", f"{self._where}: the model {answer.model} thinks without an end")
         problem = problem_with(text, tuple(turn.text for turn in wanted.before))
         if problem is not None:
             raise StoryFailed(
@@ -97,23 +102,25 @@ class Endpoint:
 
     def _adapt(self, dialect: _Dialect, error: Adaptable) -> bool:
         """Speak as the endpoint wants it; False where that was done already."""
-        before = (dialect.context, dialect.length_name, dialect.temperature, dialect.system)
+        before = replace(dialect)
         if error.about == "length":
             dialect.length_name = "max_completion_tokens"
         elif error.about == "temperature":
             dialect.temperature = False
         elif error.about == "system":
             dialect.system = False
+        elif error.about == "thoughts":
+            dialect.limited = False
         elif dialect.context >= 1024:
             dialect.context //= 2
             _log.info("%s sees less than it should: condensing to %d tokens", self._where, dialect.context)
-        return before != (dialect.context, dialect.length_name, dialect.temperature, dialect.system)
+        return before != dialect
 
     def _ask(self, wanted: Wanted, dialect: _Dialect, deadline: float, heard: _Heard) -> _Answer:
         """One question, one answer. It is read by a thread, for an endpoint may hang in many ways."""
         pieces: queue.SimpleQueue[str | _Answer | BaseException] = queue.SimpleQueue()
-        over = threading.Event()
-        arguments = (wanted, dialect, deadline, pieces, over)
+        client = self._client(deadline)
+        arguments = (client, wanted, dialect, pieces)
         threading.Thread(target=self._read, args=arguments, name="story", daemon=True).start()
         try:
             while True:
@@ -131,23 +138,20 @@ class Endpoint:
                     raise understood(piece, self._where, self._settings)
                 heard.hear(piece)
         finally:
-            over.set()
+            with suppress(Exception):  # it may be in use: that is what ends the thread
+                client.close()
 
     def _read(
         self,
+        client: OpenAI,
         wanted: Wanted,
         dialect: _Dialect,
-        deadline: float,
         pieces: queue.SimpleQueue[str | _Answer | BaseException],
-        over: threading.Event,
     ) -> None:
         try:
-            with closing(self._client(deadline)) as client:
-                model = self._settings.model or self._only_model(client)
-                for piece in self._stream(client, model, wanted, dialect):
-                    if over.is_set():
-                        return
-                    pieces.put(piece)
+            model = self._settings.model or self._only_model(client)
+            for piece in self._stream(client, model, wanted, dialect):
+                pieces.put(piece)
         except BaseException as error:
             pieces.put(error)
 
@@ -159,15 +163,18 @@ class Endpoint:
         if not dialect.system:
             rules = chat.pop(0)["content"]
             chat[0]["content"] = f"{rules}\n\n{chat[0]['content']}"
-        options: dict[str, Any] = {dialect.length_name: answer_tokens(settings.length, dialect.context)}
+        options: dict[str, Any] = {}
+        if dialect.limited:
+            options[dialect.length_name] = answer_tokens(settings.length, dialect.context)
         if dialect.temperature:
             options["temperature"] = settings.temperature
-        most = 40 * settings.length + 2000
-        text, reason = "", None
+        most = 40 * settings.length + 2000 if dialect.limited else _LONGEST_THOUGHTS
+        text, reason, chunks = "", None, 0
         ask: Any = client.chat.completions.create  # the library's types want literal roles
         stream = ask(model=model, messages=chat, stream=True, **options)
         with closing(stream):
             for chunk in self._chunks(stream):
+                chunks += 1
                 choice = chunk.choices[0] if chunk.choices else None
                 if choice is None:
                     continue
@@ -179,6 +186,8 @@ class Endpoint:
                 if len(text) > most:
                     reason = "length"
                     break
+        if chunks == 0:
+            raise ValueError("no chat completion")
         if reason is None:
             raise Passing(f"{self._where}: the answer broke off")
         if reason == "content_filter":

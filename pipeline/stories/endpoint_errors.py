@@ -28,7 +28,9 @@ class Passing(Exception):
 class Adaptable(Exception):
     """What the endpoint does not take, and how it can be asked otherwise."""
 
-    def __init__(self, about: Literal["length", "temperature", "system", "context"], reason: str) -> None:
+    def __init__(
+        self, about: Literal["length", "temperature", "system", "context", "thoughts"], reason: str
+    ) -> None:
         super().__init__(reason)
         self.about = about
         self.reason = reason

@@ -51,12 +51,15 @@ class StorySettings(BaseSettings):
 
 
 def require_endpoint(settings: StorySettings) -> None:
-    """Raise WrongUsage where nothing says which endpoint to ask."""
+    """Raise WrongUsage where nothing says which endpoint to ask, or what is said is no address."""
     if not settings.is_configured:
         raise WrongUsage(
             "the provider openai wants an endpoint: set GPUCAPT_STORY_BASE_URL to its address,"
             " or OPENAI_API_KEY to a key of OpenAI's"
         )
+    if not settings.where.startswith(("http://", "https://")):
+        name = "GPUCAPT_STORY_BASE_URL" if settings.base_url else "OPENAI_BASE_URL"
+        raise WrongUsage(f"{name} must begin with http:// or https://, such as http://localhost:11434/v1")
 
 
 def story_settings() -> StorySettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -105,7 +106,7 @@ def test_a_server_that_stays_broken_is_given_up() -> None:
         (says("4 8 15 16 23 42 !!! ### $$$"), "answered nonsense"),
         (says("Yes."), "answered next to nothing"),
         (says("and then the dog ran " * 60), "says the same again and again"),
-        (gibberish(b"<html>Welcome to nginx</html>"), "the answer broke off"),
+        (gibberish(b"<html>Welcome to nginx</html>"), "does not answer as OpenAI's protocol says"),
         (gibberish(b"data: {not json\n\n", "text/event-stream"), "does not answer as OpenAI's protocol says"),
         (gibberish(b"data: [1, 2]\n\n", "text/event-stream"), "does not answer as OpenAI's protocol says"),
     ],
@@ -121,8 +122,13 @@ def test_what_cannot_be_used_is_said_in_one_line(act: Act, said: str) -> None:
     "act", [hangs(), hangs("A dog "), hangs(breathing=True), hangs("A dog", breathing=True)]
 )
 def test_an_endpoint_that_hangs_is_left_when_the_time_is_over(act: Act) -> None:
-    message = failure(act, timeout=0.5)
-    assert "within 0.5 s (GPUCAPT_STORY_TIMEOUT)" in message or "does not answer in time" in message
+    with failing_endpoint(act) as endpoint:
+        with pytest.raises(StoryFailed, match=r"within 0\.5 s \(GPUCAPT_STORY_TIMEOUT\)|answer in time"):
+            tell(endpoint, timeout=0.5)
+        listening = [thread for thread in threading.enumerate() if thread.name == "story"]
+        for thread in listening:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in listening), "somebody still listens to it"
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again_when_nobody_has_heard_of_it() -> None:
@@ -165,6 +171,15 @@ def test_an_endpoint_that_refuses_the_same_for_ever_is_given_up() -> None:
     )
 
 
+def test_a_model_that_thinks_first_is_given_room() -> None:
+    thoughts = says("<think>Hm. ", "A dog", finish="length")
+    with failing_endpoint(thoughts, says("<think>Hm.</think>", *STORY)) as endpoint:
+        assert tell(endpoint, retries=0).turns[0].text == "".join(STORY)
+    assert "max_tokens" in endpoint.chats[0]
+    assert "max_tokens" not in endpoint.chats[1]
+    assert failure(thoughts).endswith("thinks without an end")
+
+
 def test_an_answer_without_end_is_cut_at_a_sentence() -> None:
     words = (f"Word{number} is number {number * 7919 % 1000}. " for number in range(3000))
     with failing_endpoint(says(*words)) as endpoint:
@@ -202,6 +217,12 @@ def test_a_key_goes_only_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> No
 def test_without_an_endpoint_it_is_wrong_usage() -> None:
     with pytest.raises(WrongUsage, match="set GPUCAPT_STORY_BASE_URL"):
         start_story(Material("x", "x", text="A dog."), "openai", settings=StorySettings())
+
+
+def test_an_address_without_a_protocol_is_wrong_usage() -> None:
+    wrong = StorySettings(base_url="localhost:11434/v1")
+    with pytest.raises(WrongUsage, match="GPUCAPT_STORY_BASE_URL must begin with http"):
+        start_story(Material("x", "x", text="A dog."), "openai", settings=wrong)
 
 
 def test_a_listener_can_end_it() -> None:

@@ -133,6 +133,7 @@ def test_no_caption_breaks_out_of_the_data(captions: list[str], title: str) -> N
     [
         ("  A dog runs.\r\n\r\n\r\nIt barks.  ", "A dog runs.\n\nIt barks."),
         ("<think>A dog?\nYes.</think>\n\nA dog runs.", "A dog runs."),
+        ("A dog?\nYes.</think>\n\nA dog runs.", "A dog runs."),
         ("# The Dog\n\nA dog runs.", "A dog runs."),
         ("**The Dog**\n\nA dog **really** runs, *fast*.", "A dog really runs, fast."),
         ("Sure! Here is your story:\n\nA dog runs.", "A dog runs."),

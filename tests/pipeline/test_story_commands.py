@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +15,7 @@ from typer.testing import CliRunner, Result
 from pipeline.cli import app
 from pipeline.schemas import load_schema
 from pipeline.stories import Story
-from tests.pipeline.jobs import write_stills
+from tests.pipeline.jobs import command, environment, write_stills
 from tests.pipeline.report_rows import film_row, write
 from tests.services.failing_endpoint import failing_endpoint, refuses, says
 
@@ -155,3 +158,14 @@ def test_a_story_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     path.write_text(json.dumps({"format": 1, "title": "T", "source": "s", "turns": [turn]}), encoding="utf-8")
     succeed("continue", path, "--steer", "Then a storm comes over the hills.")
     assert read(path).turns[1].text.startswith("Then a storm comes over the hills.")
+
+
+def test_at_a_terminal_a_turn_is_shown_once_as_it_comes(story: Path) -> None:
+    ours, theirs = pty.openpty()
+    line = command("story", "continue", story, "--steer", "Then it rains.")
+    done = subprocess.run(line, stdout=theirs, stderr=subprocess.PIPE, env=environment(), timeout=120)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert shown.count("Then it rains.") == 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +18,16 @@ from pipeline.ingest import Planning, finish, run_shard
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import Storyteller
 from pipeline.stories import Story
-from tests.pipeline.jobs import caption, caption_command, errors, manifest, rows, run, write_stills
+from tests.pipeline.jobs import (
+    caption,
+    caption_command,
+    environment,
+    errors,
+    manifest,
+    rows,
+    run,
+    write_stills,
+)
 from tests.pipeline.report_rows import film_row, info
 from tests.services.failing_endpoint import failing_endpoint, hangs, refuses, says
 
@@ -23,6 +36,9 @@ TOLD = says("Somebody has painted squares ", "in all the colours there are.")
 
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "GPUCAPT_STORY_")):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("GPUCAPT_STORY_RETRIES", "0")
 
 
@@ -118,3 +134,22 @@ def test_a_job_that_ends_early_does_not_wait_for_a_story() -> None:
         patch.setenv("GPUCAPT_STORY_BASE_URL", endpoint.url)
         with pytest.raises(Stopped):
             Storyteller().tell(source, [film_row(0, "a dog runs", illustrated=False)], go_on)
+
+
+def test_a_job_that_is_told_to_end_does_so_although_the_endpoint_hangs(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    album, out = write_stills(tmp_path / "album", 2), tmp_path / "out"
+    with failing_endpoint(hangs()) as endpoint:
+        line = caption_command(album, out, tiny_model, "--story", "openai")
+        variables = environment(GPUCAPT_STORY_BASE_URL=endpoint.url, GPUCAPT_STORY_TIMEOUT="600")
+        job = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables)
+        while not endpoint.chats and job.poll() is None:
+            time.sleep(0.05)
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=60)
+    assert job.returncode == 128 + signal.SIGTERM
+    with failing_endpoint(TOLD) as endpoint:
+        done = run(line, GPUCAPT_STORY_BASE_URL=endpoint.url)
+    assert done.returncode == 0
+    assert (out / "album/story.md").exists()

@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 # An Airflow configuration or another environment of the caller's shell must not leak in.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-demo_extras := worker,airflow,demo
+demo_extras := worker,airflow,web,demo
 test_extras := worker,train,airflow,web,timm,demo,dev
 demo_ready := $(VENV)/.ready-demo
 test_ready := $(VENV)/.ready-test
@@ -50,7 +50,7 @@ ruff: $(test_ready)
 .PHONY: mypy
 mypy: $(test_ready)
 	$(BIN)/mypy
-	$(BIN)/mypy dags/*.py infra/demo/*.py
+	$(BIN)/mypy dags/*.py infra/demo/*.py infra/examples/*.py
 
 .PHONY: format
 format: $(test_ready) ## Rewrite the code in the project's style

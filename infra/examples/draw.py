@@ -12,12 +12,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
+Shape = NDArray[Any]
+"""(height, width) of float32: how much of a pixel is covered, from 0 to 1."""
+Picture = NDArray[Any]
 """(height, width, 3), RGB from 0 to 1."""
 Points = list[tuple[float, float]]
 """Corners in shares of the width and the height."""
@@ -25,7 +28,7 @@ Points = list[tuple[float, float]]
 WIDTH, HEIGHT = 640, 480
 
 
-def noise(seed: int, grain: tuple[float, float], octaves: int = 5) -> NDArray[np.float32]:
+def noise(seed: int, grain: tuple[float, float], octaves: int = 5) -> Shape:
     """Clouds of noise, (height, width) from 0 to 1; ``grain`` is the size of its largest spots in pixels."""
     random = np.random.default_rng(seed)
     total = np.zeros((HEIGHT, WIDTH), np.float32)
@@ -35,20 +38,20 @@ def noise(seed: int, grain: tuple[float, float], octaves: int = 5) -> NDArray[np
         spots = random.random((min(down, HEIGHT), min(across, WIDTH)), dtype=np.float32)
         total += cv2.resize(spots, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) / 2**octave
     total -= total.min()
-    return total / total.max()
+    return np.asarray(total / total.max())
 
 
-def between(low: tuple[float, ...], high: tuple[float, ...], part: NDArray[np.float32]) -> Picture:
+def between(low: tuple[float, ...], high: tuple[float, ...], part: Shape) -> Picture:
     """Colours between two, as ``part`` (height, width) says."""
-    return (np.array(low) + part[..., None] * (np.array(high) - np.array(low))).astype(np.float32)
+    return np.asarray(np.array(low) + part[..., None] * (np.array(high) - np.array(low)), np.float32)
 
 
-def down() -> NDArray[np.float32]:
+def down() -> Shape:
     """From 0 at the top to 1 at the bottom."""
     return np.repeat(np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None], WIDTH, axis=1)
 
 
-def mask(points: Points, soft: float = 1.0, *, smooth: bool = True) -> NDArray[np.float32]:
+def mask(points: Points, soft: float = 1.0, *, smooth: bool = True) -> Shape:
     """A filled shape with soft edges; with ``smooth``, a curve through the points instead of corners."""
     corners = np.array(points, np.float64)
     if smooth:
@@ -75,7 +78,7 @@ def _curve(corners: NDArray[np.float64], steps: int = 12) -> NDArray[np.float64]
     return np.stack(parts, 1).reshape(-1, 2)
 
 
-def line(points: Points, width: float, soft: float = 0.8) -> NDArray[np.float32]:
+def line(points: Points, width: float, soft: float = 0.8) -> Shape:
     """A stroke; ``width`` in shares of the picture's width."""
     shape = np.zeros((HEIGHT, WIDTH), np.float32)
     path = np.round(np.array(points) * (WIDTH, HEIGHT) * 16).astype(np.int32)
@@ -83,7 +86,7 @@ def line(points: Points, width: float, soft: float = 0.8) -> NDArray[np.float32]
     return cv2.GaussianBlur(shape, (0, 0), soft)
 
 
-def oval(x: float, y: float, across: float, tall: float, soft: float = 1.0) -> NDArray[np.float32]:
+def oval(x: float, y: float, across: float, tall: float, soft: float = 1.0) -> Shape:
     """An ellipse about (x, y), its half axes in shares of the width."""
     shape = np.zeros((HEIGHT, WIDTH), np.float32)
     centre = (round(x * WIDTH), round(y * HEIGHT))
@@ -91,10 +94,10 @@ def oval(x: float, y: float, across: float, tall: float, soft: float = 1.0) -> N
     return cv2.GaussianBlur(shape, (0, 0), soft)
 
 
-def over(picture: Picture, shape: NDArray[np.float32], colour: Picture | tuple[float, ...]) -> Picture:
+def over(picture: Picture, shape: Shape, colour: Picture | tuple[float, ...]) -> Picture:
     """The picture with a shape painted over it."""
     cover = np.clip(shape, 0, 1)[..., None]
-    return (picture * (1 - cover) + np.asarray(colour, np.float32) * cover).astype(np.float32)
+    return np.asarray(picture * (1 - cover) + np.asarray(colour, np.float32) * cover, np.float32)
 
 
 def grass(seed: int = 1) -> Picture:
@@ -192,7 +195,7 @@ def dog(picture: Picture, x: float, y: float, size: float, coat: Picture, stride
 
 def shadow(picture: Picture, x: float, y: float, across: float) -> Picture:
     """Soft dark on the ground."""
-    return (picture * (1 - 0.55 * oval(x, y, across, across * 0.16, 9)[..., None])).astype(np.float32)
+    return np.asarray(picture * (1 - 0.55 * oval(x, y, across, across * 0.16, 9)[..., None]), np.float32)
 
 
 BROWN = ((0.26, 0.14, 0.06), (0.66, 0.43, 0.22))
@@ -321,7 +324,7 @@ def finished(picture: Picture, seed: int, grain: float = 0.018) -> NDArray[np.ui
     grains = np.random.default_rng(seed).normal(0, grain, picture.shape).astype(np.float32)
     y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
     corners = (1 - 0.16 * (x**2 + y**2) ** 1.2)[..., None].astype(np.float32)
-    return np.round(np.clip(picture * corners + grains, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.round(np.clip(picture * corners + grains, 0, 1) * 255), np.uint8)
 
 
 Draw = Callable[[float], Picture]
@@ -337,7 +340,7 @@ FILM: tuple[tuple[Draw, float], ...] = ((dog_on_grass, 4), (dog_in_snow, 3), (mo
 """What happens in the film, each for so many seconds."""
 
 FRAMES_PER_SECOND = 10
-FILM_SIZE = (400, 300)
+FILM_SIZE = (320, 240)
 
 
 def film() -> Iterator[NDArray[np.uint8]]:

@@ -22,9 +22,10 @@ GAP = 24
 @contextmanager
 def page_of(browser: Browser, url: str, *, width: int, height: int, dark: bool = False) -> Iterator[Page]:
     """The page, once its model is loaded."""
-    scheme = "dark" if dark else "light"
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
     )
     context.set_default_timeout(120_000)
     page = context.new_page()

@@ -13,7 +13,7 @@ import pytest
 from tests.services.gpucapt_server import Server, running
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 ARGUMENTS = [
     "--headless",
@@ -54,6 +54,11 @@ class Open:
     messages: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
+    def listen(self, message: ConsoleMessage) -> None:
+        """Keep what the browser calls an error; it also has opinions and plans to tell."""
+        if message.type == "error":
+            self.messages.append(message.text)
+
     def shot(self, name: str) -> None:
         """Keep a picture of the whole page, to be looked at."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -83,7 +88,7 @@ class Pages:
         )
         context.set_default_timeout(PATIENCE_MS)
         opened = Open(context.new_page())
-        opened.page.on("console", lambda message: opened.messages.append(message.text))
+        opened.page.on("console", opened.listen)
         opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
         opened.page.on("request", lambda request: opened.requests.append(request.url))
         opened.page.goto(f"{url or self._url}/#{part}")

@@ -97,7 +97,6 @@ async function useExamples() {
     const picture = make("img");
     picture.src = `page/examples/${poster ?? file}`;
     picture.alt = "";
-    picture.loading = "lazy";
     const opener = button("", "example", async () => {
       complain(part, null);
       try {

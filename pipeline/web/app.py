@@ -53,7 +53,7 @@ def make_app(site: Site) -> FastAPI:
     """The application. While it runs it works on films; its engine is the caller's to start and to stop."""
     pool = ThreadPoolExecutor(site.decoders, thread_name_prefix="decode")
     films = Films(site.engine, site.limits, site.decoders)
-    site.metrics.watch(lambda: site.engine.waiting, films.counts)
+    site.metrics.watch(lambda: site.rules.running, lambda: site.engine.waiting, films.counts)
     site.metrics.knows_model(site.engine.model.name, site.engine.model.version)
 
     @asynccontextmanager

@@ -27,12 +27,21 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class _Counts(Collector):
     """What is counted when somebody asks."""
 
-    def __init__(self, waiting: Callable[[], int], films: Callable[[], dict[str, int]]) -> None:
+    def __init__(
+        self,
+        running: Callable[[], int],
+        waiting: Callable[[], int],
+        films: Callable[[], dict[str, int]],
+    ) -> None:
+        self._running = running
         self._waiting = waiting
         self._films = films
 
     def collect(self) -> Iterable[Metric]:
         """The gauges."""
+        yield GaugeMetricFamily(
+            "gpucapt_requests_running", "Requests that are being answered, this one too.", self._running()
+        )
         yield GaugeMetricFamily(
             "gpucapt_queue_pictures", "Pictures that wait for the model.", self._waiting()
         )
@@ -78,9 +87,14 @@ class Metrics:
             registry=self._registry,
         )
 
-    def watch(self, waiting: Callable[[], int], films: Callable[[], dict[str, int]]) -> None:
+    def watch(
+        self,
+        running: Callable[[], int],
+        waiting: Callable[[], int],
+        films: Callable[[], dict[str, int]],
+    ) -> None:
         """Tell what these say from now on."""
-        self._registry.register(_Counts(waiting, films))
+        self._registry.register(_Counts(running, waiting, films))
 
     def knows_model(self, name: str, version: str) -> None:
         """Tell which model there is."""

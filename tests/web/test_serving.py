@@ -39,15 +39,31 @@ def what_has_begun_is_answered(server: Server) -> None:
     asking = [threading.Thread(target=ask) for _ in range(3)]
     for thread in asking:
         thread.start()
-    while "gpucapt_queue_pictures 0.0" in server.client.get("/metrics").text:
+    while "gpucapt_requests_running 4.0" not in server.client.get("/metrics").text:
+        assert not answers, "they were too quick for this test"
         time.sleep(0.01)
     server.process.send_signal(signal.SIGTERM)
+    what_is_new_is_refused(server)
     for thread in asking:
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 3
     assert server.process.wait(60) == 0
     assert server.process.stderr is not None
     assert server.process.stderr.read() == ""
+
+
+def what_is_new_is_refused(server: Server) -> None:
+    """By an answer that says so; unless the server has ended by then."""
+    for _ in range(20):
+        try:
+            answer = send(server.client, picture(size=(32, 32)))
+        except httpx.TransportError:
+            return
+        if answer.status_code != 200:  # else the signal had not come yet
+            assert error_of(answer) == (503, "ending")
+            assert answer.headers["connection"] == "close"
+            return
+    raise AssertionError("it still takes requests")
 
 
 def test_what_cannot_work_is_said_in_one_line(model: Path, tmp_path: Path) -> None:

@@ -148,12 +148,18 @@ SCHEDULERS_OWN = re.compile(
 SECRET = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD|CREDENTIALS)(_|$)")
 
 
+OPENAI = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"}
+"""What stories by a language model are told with, beside the settings of gpucapt."""
+
+
 def handed_on() -> dict[str, str]:
     """What a container gets of this process's environment: gpucapt's settings, access to S3 and OpenAI."""
     return {
         name: value
         for name, value in sorted(os.environ.items())
-        if name.startswith(("AWS_", "GPUCAPT_", "OPENAI_")) and value and not SCHEDULERS_OWN.fullmatch(name)
+        if (name.startswith(("AWS_", "GPUCAPT_")) or name in OPENAI)
+        and value
+        and not SCHEDULERS_OWN.fullmatch(name)
     }
 
 

@@ -38,6 +38,9 @@ SETTINGS = {
     "AWS_ENDPOINT_URL": "http://storage:9000",
     "AWS_DEFAULT_REGION": "eu-central-1",
     "AWS_SECRET_ACCESS_KEY": "hidden-2",
+    "OPENAI_API_KEY": "hidden-3",
+    "OPENAI_BASE_URL": "http://llm:8000/v1",
+    "OPENAI_CUSTOM_HEADERS": "X-Key: hidden-4",
 }
 
 WITHOUT_CLUSTER = """
@@ -117,6 +120,7 @@ def test_a_caption_pod_field_by_field(pods: dict[str, Any]) -> None:
             {"name": "AWS_ENDPOINT_URL", "value": "http://storage:9000"},
             {"name": "GPUCAPT_PRECISION", "value": "bf16"},
             {"name": "GPUCAPT_SPOOL", "value": "/spool/$$(HOME)"},
+            {"name": "OPENAI_BASE_URL", "value": "http://llm:8000/v1"},
         ],
         "envFrom": [{"secretRef": {"name": "s3-keys"}}, {"secretRef": {"name": "model-keys"}}],
         "resources": {

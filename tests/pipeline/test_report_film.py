@@ -53,7 +53,9 @@ def report(folder: Path, rows: list[Row] | None = None, *, places: tuple[str, ..
 
 
 def with_film(opened: Open) -> Page:
+    """The page once it has its film, which is slowed down: a slow machine must not miss a scene."""
     opened.page.wait_for_selector("#player:not([hidden])")
+    opened.page.evaluate("document.getElementById('player').playbackRate = 0.1")
     return opened.page
 
 
@@ -67,7 +69,12 @@ def seek(page: Page, seconds: float) -> str:
         })""",
         seconds,
     )
-    until(page, "document.getElementById('player').textTracks[0].activeCues.length === 1")
+    until(
+        page,
+        """(({currentTime, textTracks: [track]}) => track.activeCues.length === 1
+            && track.activeCues[0].startTime <= currentTime && currentTime < track.activeCues[0].endTime
+        )(document.getElementById("player"))""",
+    )
     text = page.evaluate(
         "document.getElementById('player').textTracks[0].activeCues[0].getCueAsHTML().textContent"
     )

@@ -51,8 +51,8 @@ def film(page: Page) -> None:
     page.locator("#tab-film").click()
     page.locator("#film-examples .example").click()
     page.locator("#film-done").wait_for()
-    page.locator(".moment canvas.drawn").nth(5).wait_for()
-    page.locator(".moment").nth(5).click()
+    page.locator(".moment canvas.drawn").nth(2).wait_for()
+    page.locator(".moment").nth(3).click()
     page.wait_for_timeout(500)
     page.evaluate("scrollTo(0, 0)")
 

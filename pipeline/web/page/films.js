@@ -145,8 +145,9 @@ async function follow(mine) {
 }
 
 async function finish(mine) {
-  say("film", `Done: ${counted(mine.captions.length, "caption", "captions")}.`);
-  byId("film-found").textContent = counted(mine.captions.length, "frame", "frames");
+  const frames = counted(mine.captions.length, "frame", "frames");
+  say("film", `Done: ${frames} captioned.`);
+  byId("film-found").textContent = frames;
   byId("film-done").hidden = false;
   byId("film-files").replaceChildren(...FILES.filter(([name]) => mine.files.includes(name)).map(([name, label]) => button(label, "file", () => download(mine, name))));
   const title = titleOf(mine.file.name);
@@ -186,37 +187,51 @@ function follows() {
   let at = job.captions.findLastIndex((caption) => caption.timestamp_s <= currentTime + 0.05);
   at = Math.max(0, at);
   byId("film-now").textContent = job.captions[at].caption;
-  if (job.played === at) return;
-  job.cards[job.played]?.removeAttribute("aria-current");
-  job.cards[at].setAttribute("aria-current", "true");
-  job.played = at;
+  if (job.played === job.cards[at]) return;
+  job.played?.element.removeAttribute("aria-current");
+  job.played = job.cards[at];
+  job.played.element.setAttribute("aria-current", "true");
 }
 
 // -- the timeline -----------------------------------------------------------------------------------------------------------
 
 function showCaptions(mine, more) {
   if (!more.length) return;
-  const digits = more.length > 1 && more[1].timestamp_s - more[0].timestamp_s < 0.95 ? 1 : mine.digits ?? 0;
-  mine.digits = digits;
-  const cards = more.map((caption) => cardOf(mine, caption, digits));
-  mine.captions.push(...more);
-  mine.cards.push(...cards);
-  byId("timeline").append(...cards.map((card) => make("li", "", null, card)));
+  if (more.length > 1 && more[1].timestamp_s - more[0].timestamp_s < 0.95) mine.digits = 1;
+  for (const caption of more) {
+    const last = mine.cards.at(-1);
+    const stays = last?.text === caption.caption;
+    if (stays) last.extend(caption);
+    const card = stays ? last : cardOf(mine, caption);
+    if (!stays) byId("timeline").append(make("li", "", null, card.element));
+    mine.captions.push(caption);
+    mine.cards.push(card);
+  }
   byId("film-found").textContent = `${counted(mine.captions.length, "frame", "frames")} so far`;
   follows();
 }
 
-function cardOf(mine, { timestamp_s: seconds, caption, confidence }, digits) {
+/** A card for as long as a caption stays the same, with the picture it begins with. */
+function cardOf(mine, first) {
   const canvas = make("canvas");
-  canvas.dataset.seconds = String(seconds);
+  canvas.dataset.seconds = String(first.timestamp_s);
   canvas.setAttribute("aria-hidden", "true");
   mine.watcher.observe(canvas);
-  const head = make("span", "card-head", null, make("span", "when", clock(seconds, digits)));
-  if (confidence < LOW_CONFIDENCE) head.append(make("span", "mark-unsure", "unsure"));
-  head.append(make("span", "sure", percent(confidence)));
-  const card = button("", "moment", () => goTo(seconds));
-  card.append(canvas, head, make("span", "moment-text", caption));
-  return card;
+  const [when, unsure, sure] = [make("span", "when"), make("span", "mark-unsure", "unsure"), make("span", "sure")];
+  const element = button("", "moment", () => goTo(first.timestamp_s));
+  element.append(canvas, make("span", "card-head", null, when, unsure, sure), make("span", "moment-text", first.caption));
+  let [frames, sum] = [0, 0];
+  const extend = (frame) => {
+    frames += 1;
+    sum += frame.confidence;
+    const mean = sum / frames;
+    const [from, to] = [first.timestamp_s, frame.timestamp_s].map((seconds) => clock(seconds, mine.digits));
+    when.textContent = from === to ? from : `${from} – ${to}`;
+    unsure.hidden = mean >= LOW_CONFIDENCE;
+    sure.textContent = percent(mean);
+  };
+  extend(first);
+  return { element, text: first.caption, extend };
 }
 
 function goTo(seconds) {

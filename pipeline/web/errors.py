@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -67,6 +68,9 @@ def as_failed(error: Exception) -> RequestFailed:
         return RequestFailed(422, "unreadable", str(error))
     if isinstance(error, GpucaptError):
         return RequestFailed(422, "invalid_request", " ".join(str(error).split()))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _log.warning("there is no room on the disk for what clients send: %s", error.strerror)
+        return unavailable("no_room", "the server has no room for it just now; try again later")
     _log.error("a request failed", exc_info=error)
     return RequestFailed(500, "internal_error", "the server failed at this; its log says why")
 

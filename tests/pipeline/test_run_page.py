@@ -15,7 +15,7 @@ from pipeline.reports.run_page import RunFacts, duration, rates
 from pipeline.storage import open_storage
 from tests.media import write_video
 from tests.pipeline.jobs import caption, write_stills
-from tests.pipeline.report_pages import Reports, browser, reports, until
+from tests.pipeline.report_pages import Reports, browser, reports
 
 __all__ = ["browser", "reports"]
 
@@ -95,7 +95,8 @@ def test_a_job_leaves_a_page_that_leads_to_each_report(
     for place in range(2):
         link = page.locator("#source-list a").nth(place)
         name = link.inner_text()
-        link.click()
+        with page.expect_navigation():
+            link.click()
         assert page.locator(".source").inner_text() == name
         page.go_back()
     assert (path.parent / "captions.csv").exists() and (path.parent / "summary.json").exists()
@@ -183,8 +184,8 @@ def test_names_from_outside_are_only_text_and_links_lead_to_them(tmp_path: Path,
     assert page.locator("#error-list .reason").inner_text() == HOSTILE
     assert page.evaluate("document.scripts.length") == 4 and page.locator("img[src=x]").count() == 0
     for place, key in enumerate(sorted(keys)):
-        page.locator("#source-list a").nth(place).click()
-        until(page, "document.title !== 'Run of 21 November 2026, 10:15 · captions'")
+        with page.expect_navigation():
+            page.locator("#source-list a").nth(place).click()
         assert page.title().split("<")[0] == key[:5].split("<")[0]
         page.go_back()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from pipeline.errors import one_line
@@ -97,15 +100,22 @@ def _refused(said: str, code: object) -> Literal["length", "temperature", "syste
 
 
 def _retry_after(error: Any) -> float | None:
+    """The seconds that an endpoint asks to wait; it may say until when instead."""
     headers = error.response.headers
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        if 0 < seconds < 1e6:
+    for seconds in (_number(headers.get("retry-after-ms"), 0.001), _number(headers.get("retry-after"), 1.0)):
+        if seconds is not None and 0 < seconds < 1e6:
             return seconds
+    with suppress(ValueError):
+        until = parsedate_to_datetime(headers.get("retry-after", ""))
+        return max(0.5, until.timestamp() - time.time())
     return None
+
+
+def _number(text: str | None, unit: float) -> float | None:
+    try:
+        return float(text or "") * unit
+    except ValueError:
+        return None
 
 
 def _with(status: int, said: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -81,6 +83,8 @@ def test_passing_trouble_is_waited_out(caplog: pytest.LogCaptureFixture) -> None
 def test_a_wait_longer_than_the_time_that_is_left_is_not_begun() -> None:
     message = failure(refuses(429, Retry_After="3600"))
     assert message.endswith("has too many requests (429); it asks to wait 3600 s")
+    tomorrow = formatdate(time.time() + 86_400, usegmt=True)
+    assert "it asks to wait 86" in failure(refuses(503, Retry_After=tomorrow))
 
 
 def test_a_server_that_stays_broken_is_given_up() -> None:

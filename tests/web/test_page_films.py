@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["browser", "pages", "served"]
 
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 
 SCENES = ("officer", "galaxies", "flower")
 SIZE = (320, 240)

@@ -167,6 +167,17 @@ def test_a_picture_is_taken_with_the_camera(pages: Pages) -> None:
     opened.shot("camera-phone-dark")
 
 
+def test_where_pages_get_no_camera_the_phones_own_is_opened(pages: Pages, photograph: Path) -> None:
+    page = pages.open(width=390).page
+    # As browsers have it for pages that came by plain HTTP from another machine.
+    page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#picture-camera").tap()
+    assert chooser.value.element.get_attribute("capture") == "environment"
+    chooser.value.set_files(photograph)
+    page.locator("#stage-result").wait_for()
+
+
 def test_a_bad_picture_costs_itself_alone(pages: Pages, photograph: Path, tmp_path: Path) -> None:
     opened = pages.open()
     page = opened.page

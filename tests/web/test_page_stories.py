@@ -163,6 +163,7 @@ def endpoint() -> Iterator[FailingEndpoint]:
         yield answering
 
 
+@pytest.mark.slow
 def test_a_language_model_tells_word_by_word_and_can_be_stopped(
     browser: Browser, endpoint: FailingEndpoint
 ) -> None:

@@ -30,6 +30,7 @@ from runners import (
     handed_on,
     setting,
     settings_in,
+    story_access,
 )
 
 RESULT_FILE = "/tmp/gpucapt-result.json"  # in the container, which is one task's own
@@ -76,7 +77,11 @@ class DockerContainer(DockerOperator):
         assert isinstance(self.command, list), "Airflow resolves templated fields before execute"
         arguments = self.command
         self.labels = {LABEL: identity(context)}
-        self._private_environment = {**self._environment(), "GPUCAPT_RESULT_FILE": RESULT_FILE}
+        self._private_environment = {
+            **self._environment(),
+            **story_access(),
+            "GPUCAPT_RESULT_FILE": RESULT_FILE,
+        }
         self._remove_leftovers(identity(context))
         with ExitStack() as held:
             if self.gpus != "none" and (known := devices()):

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from airflow.sdk import BaseOperator, Context, XComArg
+from airflow.sdk import BaseOperator, Connection, Context, XComArg
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 Arguments = Sequence[str] | XComArg | Callable[..., list[str]]
@@ -139,7 +139,7 @@ def whole_number(name: str, default: int) -> int:
 
 
 SCHEDULERS_OWN = re.compile(
-    r"GPUCAPT_(RUNNER|COMMAND|IMAGE|GPUS|GPU_POOL|TRAINING_GPUS|SHM_SIZE|SCHEDULE|QUEUE_URL|AWS_CONN_ID"
+    r"GPUCAPT_(RUNNER|COMMAND|IMAGE|GPUS|GPU_POOL|TRAINING_GPUS|SHM_SIZE|SCHEDULE|QUEUE_URL|AWS_CONN_ID|STORY_CONN_ID"
     r"|RETRIES|RETRY_DELAY|INCOMING|DESTINATION|DATASET|IMAGES|DATA|TRAININGS|DATASET_QUEUE_URL"
     r"|PREPROCESS_SCHEDULE|RETRAIN_SCHEDULE|RESULT_FILE|DOCKER_.*|KUBERNETES_.*)"
 )
@@ -161,6 +161,20 @@ def handed_on() -> dict[str, str]:
         and value
         and not SCHEDULERS_OWN.fullmatch(name)
     }
+
+
+def story_access() -> dict[str, str]:
+    """Settings for stories by a language model, out of the connection that ``GPUCAPT_STORY_CONN_ID`` names.
+
+    Its password is the key, its host the endpoint's URL. To be called while a task runs: connections may come
+    from a secrets backend. Raises AirflowNotFoundException where there is none of that name.
+    """
+    name = setting("STORY_CONN_ID")
+    if name is None:
+        return {}
+    found = Connection.get(name)
+    access = {"GPUCAPT_STORY_BASE_URL": found.host, "GPUCAPT_STORY_API_KEY": found.password}
+    return {name: value for name, value in access.items() if value}
 
 
 def local_command() -> list[str]:
@@ -200,6 +214,7 @@ class LocalProcess(BaseOperator):
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
+            env={**os.environ, **story_access()},
             start_new_session=True,
         )
         assert process.stdout is not None and process.stderr is not None

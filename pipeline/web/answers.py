@@ -133,6 +133,7 @@ class Video(BaseModel):
     captions: list[VideoCaption]
     files: Annotated[dict[str, str], Field(description="Where to fetch what came of it, by name.")]
     error: Error | None = None
+    story_error: Annotated[str | None, Field(description="Why it has no story; it has its captions.")] = None
 
 
 class Accepted(BaseModel):

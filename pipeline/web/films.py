@@ -88,6 +88,8 @@ class Film:
     captions: list[Row] = field(default_factory=list)
     """Without pictures and attention."""
     failed: RequestFailed | None = None
+    untold: str | None = None
+    """Why it has no story, where it should have one."""
     files: tuple[str, ...] = ()
     over_at: float | None = None
     """When it was over, by the monotonic clock."""
@@ -125,6 +127,7 @@ class Film:
             "captions": [_told(row) for row in self.captions[after:]],
             "files": {name: f"/v1/videos/{self.id}/files/{name}" for name in self.files},
             "error": None if self.failed is None else self.failed.content["error"],
+            "story_error": self.untold,
         }
 
 
@@ -133,10 +136,12 @@ class _Outcome:
 
     def __init__(self) -> None:
         self.reason: str | None = "there is no frame in it"
+        self.untold: str | None = None
 
     def add(self, outcome: Outcome, inputs: Iterable[Input]) -> None:
         """Take note."""
         self.reason = None if outcome.status == "captioned" else outcome.reason
+        self.untold = outcome.untold
 
 
 class Films:
@@ -273,6 +278,7 @@ class Films:
         failed: RequestFailed | None = None
         try:
             job.run()
+            film.untold = outcome.untold
             if outcome.reason is not None:
                 failed = RequestFailed(422, "unreadable_video", _without_name(outcome.reason, film))
         except Interrupted:

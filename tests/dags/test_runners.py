@@ -94,6 +94,30 @@ def test_a_task_that_is_killed_ends_what_it_started(tmp_path: Path) -> None:
     assert "was killed by signal 15" in found
 
 
+def test_a_connections_key_reaches_the_process_and_no_log(tmp_path: Path) -> None:
+    connection = {"conn_type": "openai", "host": "http://stories.example/v1", "password": "a-secret-key"}
+    settings = {"GPUCAPT_STORY_CONN_ID": "stories", "AIRFLOW_CONN_STORIES": json.dumps(connection)}
+    code = """
+        names = ("GPUCAPT_STORY_BASE_URL", "GPUCAPT_STORY_API_KEY")
+        said = f"import os; print([os.environ[name][::-1] for name in {names}])"
+        found = run(said).execute({})
+    """
+    found, log = in_airflow(tmp_path, code, **settings)
+    assert found == str(["http://stories.example/v1"[::-1], "a-secret-key"[::-1]])
+    assert "a-secret-key" not in log
+
+
+def test_a_connection_that_is_not_there_is_named(tmp_path: Path) -> None:
+    code = """
+        try:
+            run("print('told')").execute({})
+        except Exception as error:
+            found = str(error)
+    """
+    found, _ = in_airflow(tmp_path, code, GPUCAPT_STORY_CONN_ID="stories")
+    assert "stories" in found
+
+
 def test_gpucapt_is_found_beside_python_or_on_the_path(tmp_path: Path) -> None:
     code = """
         import shutil

@@ -139,6 +139,18 @@ def test_more_films_than_may_wait_are_refused_until_one_is_done(client: httpx.Cl
     assert ended(client, accepted.json()["id"])["progress"]["frames"] == 1
 
 
+def test_a_film_whose_story_fails_has_its_captions_and_the_reason(
+    model: Path, film: Path, tmp_path: Path
+) -> None:
+    nobody_there = {"GPUCAPT_STORY_BASE_URL": "http://127.0.0.1:9/v1", "GPUCAPT_STORY_RETRIES": "0"}
+    with running("--model", model, TMPDIR=str(tmp_path), **nobody_there) as server:
+        number = send(server.client, film, max_frames="2", story="openai").json()["id"]
+        found = ended(server.client, number)
+    assert (found["status"], found["error"], len(found["captions"])) == ("done", None, 2)
+    assert "127.0.0.1:9" in found["story_error"]
+    assert "captions.csv" in found["files"] and "story.md" not in found["files"]
+
+
 def test_what_came_of_a_film_is_kept_only_for_a_while(model: Path, film: Path, tmp_path: Path) -> None:
     with running(
         "--model", model, TMPDIR=str(tmp_path), GPUCAPT_SERVE_KEEP="0.5", GPUCAPT_SERVE_VIDEOS="1"

@@ -86,7 +86,8 @@ def write_page(
     """
     is_film = info.kind == "video"
     style = asset("report.css")
-    script = asset("report_film.js") + asset("report.js") if is_film else asset("report.js")
+    scripts = ("drawing.js", "report_film.js", "report.js") if is_film else ("drawing.js", "report.js")
+    script = "".join(asset(name) for name in scripts)
     stream = template("report.html.j2").stream(
         style=style,
         style_hash=csp_hash(style),

@@ -1,4 +1,3 @@
-"use strict";
 // Draws the report: plot, cards, attention, search. Everything that came from outside is put on the page as text.
 (() => {
   const byId = (id) => document.getElementById(id);
@@ -9,29 +8,12 @@
   const grid = byId("grid");
   if (!grid) return;
 
-  function make(tag, className, text) {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  }
-
   // -- words and numbers ------------------------------------------------------------------------------------------
 
   const percent = (value) => `${Math.round(value * 100)}%`;
   const isLow = (frame) => frame.confidence < plotData.low;
   const closest = frames.slice(1).reduce((gap, frame, at) => Math.min(gap, frame.x - frames[at].x), Infinity);
   const decimals = isFilm && closest < 0.95 ? (closest < 0.095 ? 2 : 1) : 0;
-
-  function clock(seconds, digits) {
-    const scale = 10 ** digits;
-    const units = Math.round(seconds * scale);
-    const whole = Math.floor(units / scale);
-    const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
-    let second = String(whole % 60).padStart(2, "0");
-    if (digits) second += "." + String(units % scale).padStart(digits, "0");
-    return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${second}` : `${minutes}:${second}`;
-  }
 
   const when = (frame) => (isFilm ? clock(frame.time, decimals) : String(frame.frame));
   const source = (frame) => `data:image/jpeg;base64,${frame.picture}`;
@@ -42,111 +24,20 @@
   // Not every model looks at places of a picture.
   byId("words-hint").hidden = frames.every((frame) => !frame.attention);
 
-  const STOPS = [[0, 18, 12, 46, 150], [0.3, 84, 22, 108, 140], [0.6, 214, 72, 58, 125], [0.82, 250, 158, 40, 125], [1, 255, 236, 140, 130]];
-  const COLOURS = new Uint8ClampedArray(256 * 4);
-  for (let value = 0; value < 256; value++) {
-    const at = value / 255;
-    const upper = Math.max(1, STOPS.findIndex((stop) => stop[0] >= at));
-    const [low, high] = [STOPS[upper - 1], STOPS[upper]];
-    const part = (at - low[0]) / (high[0] - low[0]);
-    for (let channel = 0; channel < 4; channel++) {
-      COLOURS[value * 4 + channel] = low[channel + 1] + part * (high[channel + 1] - low[channel + 1]);
+  // Its maps as drawing.js takes them; unpacked once.
+  function attention(frame) {
+    if (!frame.maps) {
+      const [rows, columns] = frame.grid;
+      const bytes = Uint8Array.from(atob(frame.attention), (character) => character.charCodeAt(0));
+      frame.maps = { rows, columns, maps: frame.words.map((_, word) => bytes.subarray(word * rows * columns, (word + 1) * rows * columns)) };
     }
+    return frame.maps;
   }
 
-  function bytes(frame) {
-    if (!frame.attention) return null;
-    if (!frame.bytes) frame.bytes = Uint8Array.from(atob(frame.attention), (character) => character.charCodeAt(0));
-    return frame.bytes;
-  }
-
-  // Cubic B-spline weights: a grid of 8 × 8 becomes soft hills, without the diamonds of linear interpolation.
-  function spline(length, size) {
-    return Array.from({ length }, (_, index) => {
-      const at = ((index + 0.5) * size) / length - 0.5;
-      const base = Math.floor(at);
-      const t = at - base;
-      const weights = [(1 - t) ** 3, 3 * t ** 3 - 6 * t ** 2 + 4, -3 * t ** 3 + 3 * t ** 2 + 3 * t + 1, t ** 3];
-      return weights.map((weight, tap) => [Math.min(size - 1, Math.max(0, base - 1 + tap)), weight / 6]);
-    });
-  }
-
-  const SIDE = 96;
-
-  function heat(frame, word) {
-    const [rows, columns] = frame.grid;
-    const map = bytes(frame).subarray(word * rows * columns, (word + 1) * rows * columns);
-    const [across, down] = [spline(SIDE, columns), spline(SIDE, rows)];
-    const wide = new Float32Array(rows * SIDE);
-    for (let row = 0; row < rows; row++) {
-      across.forEach((taps, x) => { for (const [column, weight] of taps) wide[row * SIDE + x] += weight * map[row * columns + column]; });
-    }
-    const values = new Float32Array(SIDE * SIDE);
-    down.forEach((taps, y) => {
-      for (const [row, weight] of taps) for (let x = 0; x < SIDE; x++) values[y * SIDE + x] += weight * wide[row * SIDE + x];
-    });
-    // From the weakest cell to the strongest; a map that is almost even stays cool instead of showing its noise.
-    const [floor, peak] = [Math.min(...values), Math.max(...values)];
-    const [weakest, strongest] = [Math.min(...map), Math.max(...map)];
-    const contrast = Math.min(1, (strongest - weakest) / (0.25 * strongest || 1));
-    const scale = (255 * contrast) / Math.max(1, peak - floor);
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = SIDE;
-    const context = canvas.getContext("2d");
-    const image = context.createImageData(SIDE, SIDE);
-    values.forEach((value, index) => {
-      const colour = Math.round((value - floor) * scale) * 4;
-      image.data.set(COLOURS.subarray(colour, colour + 4), index * 4);
-    });
-    context.putImageData(image, 0, 0);
-    return canvas;
-  }
-
-  // The canvas has the picture's own size, so that object-fit lays both in the same place.
-  function paint(canvas, picture, frame, word) {
-    canvas.width = picture.naturalWidth || 320;
-    canvas.height = picture.naturalHeight || 240;
-    const context = canvas.getContext("2d");
-    context.imageSmoothingQuality = "high";
-    context.drawImage(heat(frame, word), 0, 0, canvas.width, canvas.height);
-    canvas.classList.add("on");
-  }
-
-  // -- a caption of words that light up -------------------------------------------------------------------------------
-
-  // One stop for the Tab key a caption; the arrow keys go from word to word.
-  function captionInto(box, frame, show, hide) {
+  function captionOf(frame, box, show, hide) {
     const texts = frame.words.length ? frame.words : frame.caption.split(" ");
-    const canShow = Boolean(frame.attention);
-    box.replaceChildren();
-    box.setAttribute("role", "group");
-    box.setAttribute("aria-label", `Caption: ${frame.caption}`);
-    const words = texts.map((text, index) => {
-      const word = make(canShow ? "button" : "span", "word", text);
-      if (index) box.append(" ");
-      box.append(word);
-      if (!canShow) return word;
-      word.type = "button";
-      word.tabIndex = index ? -1 : 0;
-      const light = () => { words.forEach((other) => other.classList.toggle("lit", other === word)); show(index); };
-      const dark = () => { word.classList.remove("lit"); hide(); };
-      word.addEventListener("pointerenter", light);
-      word.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") dark(); });
-      word.addEventListener("focus", light);
-      word.addEventListener("blur", dark);
-      word.addEventListener("click", light);
-      word.addEventListener("keydown", (event) => {
-        const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: words.length - 1 }[event.key];
-        if (event.key === "Escape") dark();
-        if (to === undefined || !words[to]) return;
-        event.preventDefault();
-        event.stopPropagation();
-        word.tabIndex = -1;
-        words[to].tabIndex = 0;
-        words[to].focus();
-      });
-      return word;
-    });
+    const light = (lit) => words.forEach((word, at) => word.classList.toggle("lit", at === lit));
+    const words = captionInto(box, frame.caption, texts, Boolean(frame.attention), (word) => { light(word); show(word); }, () => { light(); hide(); });
     return words;
   }
 
@@ -183,7 +74,7 @@
     sure.title = "Confidence: the mean probability of a word of this caption";
     head.append(sure);
     const caption = make("div", "caption");
-    const words = captionInto(caption, frame, (word) => paint(canvas, picture, frame, word), () => canvas.classList.remove("on"));
+    const words = captionOf(frame, caption, (word) => paint(canvas, picture, attention(frame), word), () => canvas.classList.remove("on"));
     const text = make("div", "card-text");
     text.append(head, caption);
     card.append(opener, text);
@@ -299,7 +190,7 @@
     layer.classList.remove("on");
     const cells = [];
     const showWord = (word) => {
-      paint(layer, image, frame, word);
+      paint(layer, image, attention(frame), word);
       cells.forEach((cell, at) => cell.classList.toggle("lit", at === word));
       words.forEach((other, at) => other.classList.toggle("lit", at === word));
     };
@@ -307,7 +198,7 @@
       layer.classList.remove("on");
       [...cells, ...words].forEach((element) => element.classList.remove("lit"));
     };
-    const words = captionInto(byId("viewer-caption"), frame, showWord, hideWord);
+    const words = captionOf(frame, byId("viewer-caption"), showWord, hideWord);
     strip.replaceChildren();
     if (frame.attention) {
       image.decode().catch(() => {}).then(() => {
@@ -316,13 +207,7 @@
           const cell = make("button", "cell");
           cell.type = "button";
           cell.tabIndex = -1;
-          const small = make("canvas");
-          small.width = 120;
-          small.height = Math.round((120 * image.naturalHeight) / image.naturalWidth) || 90;
-          const context = small.getContext("2d");
-          context.drawImage(image, 0, 0, small.width, small.height);
-          context.drawImage(heat(frame, word), 0, 0, small.width, small.height);
-          cell.append(small, text);
+          cell.append(miniature(image, attention(frame), word), text);
           cell.addEventListener("pointerenter", () => showWord(word));
           cell.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hideWord(); });
           cell.addEventListener("click", () => showWord(word));

@@ -1,4 +1,3 @@
-"use strict";
 // Plays the film beside the page: captions as subtitles, scenes as chapters. report.js calls it with its own tools.
 function playFilm({ make, clock, decimals, source, frames, goTo, onTime }) { // eslint-disable-line no-unused-vars
   const byId = (id) => document.getElementById(id);

@@ -27,6 +27,8 @@ from pipeline.web.telling import providers, stories_router
 from pipeline.web.videos import videos_router
 
 PAGE = Path(__file__).parent / "page"
+SHARED = Path(__file__).parents[1] / "templates" / "drawing.js"
+"""What the page has in common with reports."""
 
 _ABOUT = """Captions for pictures and films, and stories told from them.
 
@@ -128,5 +130,9 @@ def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
+
+    @app.get("/page/drawing.js", include_in_schema=False)
+    async def shared() -> FileResponse:
+        return FileResponse(SHARED)
 
     app.mount("/page", StaticFiles(directory=PAGE), name="page")

@@ -1,15 +1,10 @@
 // Small things every part of the page uses. Text from outside only ever becomes textContent.
 
-export const byId = (id) => document.getElementById(id);
+import { make } from "./drawing.js";
 
-/** An element with a class, text and children. */
-export function make(tag, className = "", text, ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined && text !== null) element.textContent = text;
-  element.append(...children);
-  return element;
-}
+export { clock, make } from "./drawing.js";
+
+export const byId = (id) => document.getElementById(id);
 
 export function button(text, className, pressed) {
   const element = make("button", className, text);
@@ -42,16 +37,6 @@ export function percent(value) {
 /** A share that may be far below one percent, with two digits that tell something. */
 export function smallPercent(value) {
   return value > 0 ? `${new Intl.NumberFormat("en", { maximumSignificantDigits: 2 }).format(value * 100)} %` : "0 %";
-}
-
-export function clock(seconds, digits = 0) {
-  const scale = 10 ** digits;
-  const units = Math.round(seconds * scale);
-  const whole = Math.floor(units / scale);
-  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
-  let second = String(whole % 60).padStart(2, "0");
-  if (digits) second += "." + String(units % scale).padStart(digits, "0");
-  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${second}` : `${minutes}:${second}`;
 }
 
 export function megabytes(bytes) {

@@ -1,6 +1,6 @@
 // The picture tab: pictures in; captions, other wordings, and where the model looked.
 import { call, stopped } from "./api.js";
-import { captionInto, miniature, paint, unpacked } from "./attention.js";
+import { captionInto, miniature, paint } from "./drawing.js";
 import { button, byId, complain, counted, LOW_CONFIDENCE, make, megabytes, percent, save, say, smallPercent, stemOf, titleOf } from "./dom.js";
 import { offer, withdraw } from "./sources.js";
 
@@ -15,6 +15,13 @@ let limits = {};
 let showWord = () => {};
 let hideWord = () => {};
 let timer = 0;
+
+/** The maps of the API as bytes: { rows, columns, maps: [Uint8Array …] }, or null where the model does not attend. */
+function unpacked(attention) {
+  if (!attention?.maps?.length || !attention.rows || !attention.columns) return null;
+  const maps = attention.maps.map((map) => Uint8Array.from(atob(map), (character) => character.charCodeAt(0)));
+  return { rows: attention.rows, columns: attention.columns, maps };
+}
 
 export const knowLimits = (known) => { limits = known; };
 

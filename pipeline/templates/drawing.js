@@ -1,5 +1,25 @@
-// Where the model looked: soft hills of colour over a picture, and a caption whose words call them up.
-import { make } from "./dom.js";
+// What the web page and the report have in common: captions whose words call up where the model looked.
+// The page imports it, the report has it written into its script.
+
+/** An element with a class, text and children; text from outside only ever becomes textContent. */
+export function make(tag, className = "", text, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined && text !== null) element.textContent = text;
+  element.append(...children);
+  return element;
+}
+
+/** Seconds as people read them on a player, 1:02:03, with so many digits of a second. */
+export function clock(seconds, digits = 0) {
+  const scale = 10 ** digits;
+  const units = Math.round(seconds * scale);
+  const whole = Math.floor(units / scale);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  let second = String(whole % 60).padStart(2, "0");
+  if (digits) second += "." + String(units % scale).padStart(digits, "0");
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${second}` : `${minutes}:${second}`;
+}
 
 const STOPS = [[0, 18, 12, 46, 150], [0.3, 84, 22, 108, 140], [0.6, 214, 72, 58, 125], [0.82, 250, 158, 40, 125], [1, 255, 236, 140, 130]];
 const COLOURS = new Uint8ClampedArray(256 * 4);
@@ -11,13 +31,6 @@ for (let value = 0; value < 256; value++) {
   for (let channel = 0; channel < 4; channel++) {
     COLOURS[value * 4 + channel] = low[channel + 1] + part * (high[channel + 1] - low[channel + 1]);
   }
-}
-
-/** The maps of the API as bytes: { rows, columns, maps: [Uint8Array …] }, or null where the model does not attend. */
-export function unpacked(attention) {
-  if (!attention?.maps?.length || !attention.rows || !attention.columns) return null;
-  const maps = attention.maps.map((map) => Uint8Array.from(atob(map), (character) => character.charCodeAt(0)));
-  return { rows: attention.rows, columns: attention.columns, maps };
 }
 
 // Cubic B-spline weights: a grid of 8 × 8 becomes soft hills, without the diamonds of linear interpolation.
@@ -46,7 +59,8 @@ function hills({ rows, columns }, map) {
   return values;
 }
 
-function heat(attention, word) {
+/** A word's map as a small square canvas; attention: { rows, columns, maps: [Uint8Array …] }. */
+export function heat(attention, word) {
   const map = attention.maps[word];
   const values = hills(attention, map);
   // From the weakest cell to the strongest; a map that is almost even stays cool instead of showing its noise.
@@ -92,9 +106,9 @@ function asWordKeys(words, word, index, dark) {
   word.addEventListener("keydown", (event) => {
     const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: words.length - 1 }[event.key];
     if (event.key === "Escape") dark();
-    if (to === undefined) return;
+    if (to === undefined || !words[to]) return;
     event.preventDefault();
-    if (!words[to]) return;
+    event.stopPropagation();
     word.tabIndex = -1;
     words[to].tabIndex = 0;
     words[to].focus();

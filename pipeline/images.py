@@ -34,6 +34,13 @@ class NotAPicture(BadInput):
     """A file that is no picture at all, or of a kind that cannot be read."""
 
 
+class TooManyPixels(BadInput):
+    """A picture so large that decoding it might exhaust the memory."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: the picture has too many pixels to decode safely; make it smaller")
+
+
 def still_size(data: bytes, name: str) -> tuple[int, int]:
     """Width and height as the file's header says, without decoding it. Raises NotAPicture, BadInput."""
     from PIL import Image, UnidentifiedImageError
@@ -41,6 +48,8 @@ def still_size(data: bytes, name: str) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
             return image.size
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(name) from error
     except UnidentifiedImageError as error:
         raise _not_a_picture(data, name) from error
     except Exception as error:
@@ -68,9 +77,7 @@ def decode_still(data: bytes, name: str) -> NDArray[np.uint8]:
                 raise Image.DecompressionBombError
             return np.asarray(_rgb(_upright(image)))
     except Image.DecompressionBombError as error:
-        raise BadInput(
-            f"{name}: the picture has too many pixels to decode safely; make it smaller"
-        ) from error
+        raise TooManyPixels(name) from error
     except UnidentifiedImageError as error:
         raise _not_a_picture(data, name) from error
     except Exception as error:  # what damaged files raise in Pillow's plug-ins has no common class

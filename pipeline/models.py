@@ -58,7 +58,8 @@ def resolve_model(model: str | None) -> Model:
     if not directory.is_dir():
         if found == "bundled":
             raise GpucaptError("this installation brings no model along; name a checkpoint with --model DIR")
-        raise GpucaptError(f"there is no model {found}; name a checkpoint directory{_or_where()}")
+        wrong = f"{found} is a file" if directory.exists() else f"there is no model {found}"
+        raise GpucaptError(f"{wrong}; name a checkpoint directory{_or_where()}")
     name = str(read_config(directory).get("name", directory.name))
     weights = checkpoint_version(directory)
     return Model(directory, name, weights, weights, found)

@@ -76,8 +76,16 @@ def new(
     """Begin a story."""
     from pipeline.settings import CaptionSettings, Resources
     from pipeline.stories import Material, start_story
-    from pipeline.story_files import new_story, picture_material, text_material, write_markdown, write_story
+    from pipeline.story_files import (
+        new_story,
+        picture_material,
+        require_another,
+        text_material,
+        write_markdown,
+        write_story,
+    )
 
+    require_another(markdown, source, out)
     if (source is None) == (text is None):
         raise typer.BadParameter("a story begins --from captions or a picture, or with a --text: give one")
     _known(provider)
@@ -114,8 +122,9 @@ def go_on(
 ) -> None:
     """Add a turn; with --steer, one that follows a line of your own."""
     from pipeline.stories import continue_story
-    from pipeline.story_files import read_story, write_markdown, write_story
+    from pipeline.story_files import read_story, require_another, write_markdown, write_story
 
+    require_another(markdown, file, out)
     _known(provider)
     teller = _Teller()
     longer = continue_story(read_story(file), provider, prompt=steer, told=teller.told)
@@ -136,8 +145,9 @@ def redo(
 ) -> None:
     """Tell a turn anew; those after it stay."""
     from pipeline.stories import redo_turn
-    from pipeline.story_files import read_story, write_markdown, write_story
+    from pipeline.story_files import read_story, require_another, write_markdown, write_story
 
+    require_another(markdown, file, out)
     if provider is not None:
         _known(provider)
     teller = _Teller()
@@ -154,8 +164,9 @@ def redo(
 def drop(file: File, turn: Number, out: Out = None, markdown: Markdown = None) -> None:
     """Leave a turn out; the first one cannot be."""
     from pipeline.stories import drop_turn
-    from pipeline.story_files import read_story, write_markdown, write_story
+    from pipeline.story_files import read_story, require_another, write_markdown, write_story
 
+    require_another(markdown, file, out)
     before = read_story(file)
     after = drop_turn(before, _index(turn, len(before.turns)))
     write_story(after, out or file)
@@ -185,8 +196,9 @@ def export(
     ] = None,
 ) -> None:
     """Tell the whole story as Markdown."""
-    from pipeline.story_files import read_story, write_markdown
+    from pipeline.story_files import read_story, require_another, write_markdown
 
+    require_another(out, file)
     found = read_story(file)
     if out is None:
         typer.echo(found.to_markdown(), nl=False)

@@ -87,6 +87,15 @@ def write_markdown(story: Story, place: str) -> None:
         _write_text(target, story.to_markdown())
 
 
+def require_another(markdown: str | None, *others: str | None) -> None:
+    """Raise WrongUsage where the Markdown would replace what the story is told from, or the story itself."""
+    for other in others:
+        if markdown is None or other is None or is_s3(markdown) != is_s3(other):
+            continue
+        if markdown == other or (not is_s3(other) and _is_same_file(Path(markdown), Path(other))):
+            raise WrongUsage(f"the Markdown would replace {other}; name another file")
+
+
 def picture_material(place: str, settings: CaptionSettings, resources: Resources) -> Material:
     """A picture's caption as material. Raises BadInput where it is no picture."""
     from pipeline.loading import LazyModel

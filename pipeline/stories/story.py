@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 from model.errors import GpucaptError
 from pipeline.errors import one_line
+from pipeline.stories.answers import without_controls
 from pipeline.stories.timeline import Timeline
 
 FORMAT = 2
@@ -125,9 +126,10 @@ def _turn(fields: dict[str, Any]) -> Turn:
 
 
 def _string(value: object) -> str:
+    """Return a text as people may be shown it; whoever made the file may have meant a terminal to obey it."""
     if not isinstance(value, str):
         raise TypeError(f"expected text, not {value!r}")
-    return value
+    return without_controls(value)
 
 
 def _fits_utf8(text: str) -> bool:

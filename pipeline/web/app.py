@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from pipeline.web.answers import Health, LimitsInfo, ModelInfo, Models, Ready, failures
 from pipeline.web.captions import captions_router, loaded
 from pipeline.web.engine import Engine
-from pipeline.web.errors import add_handlers
+from pipeline.web.errors import add_handlers, unavailable
 from pipeline.web.films import Films
 from pipeline.web.guard import Guard, Rules
 from pipeline.web.limits import Limits
@@ -99,6 +99,8 @@ def _state_router(site: Site) -> APIRouter:
 
     @router.get("/ready", summary="Whether the model is loaded", responses=failures(503))
     async def ready() -> Ready:
+        if site.rules.ending:
+            raise unavailable("ending", "the server is ending")
         loaded(engine)
         return Ready(model=engine.model.name, model_version=engine.model.version)
 

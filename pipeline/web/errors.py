@@ -103,7 +103,15 @@ def in_words(errors: Any) -> str:
     return f"{where}: {message}" if where else message
 
 
+_MESSAGES = {
+    HTTPStatus.BAD_REQUEST: "the body of the request cannot be read; send JSON in UTF-8",
+    HTTPStatus.NOT_FOUND: "there is nothing at this path; /openapi.json lists them all",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path takes another method; /openapi.json lists them",
+}
+"""What the framework says in words that help nobody."""
+
+
 def _of_http(error: HTTPException) -> RequestFailed:
     status = HTTPStatus(error.status_code)
-    code = status.name.lower()
-    return RequestFailed(status, code, status.description or status.phrase, headers=error.headers)
+    message = _MESSAGES.get(status, status.description or status.phrase)
+    return RequestFailed(status, status.name.lower(), message, headers=error.headers)

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from model.errors import GpucaptError
 from pipeline.captioning import Job
 from pipeline.confidence import confidence
+from pipeline.errors import StorageUnavailable
 from pipeline.frames import Selection
 from pipeline.interruption import Interrupted
 from pipeline.loading import LazyModel
@@ -159,7 +161,9 @@ class Films:
         self._thread = threading.Thread(target=self._run, name="films", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Begin to work; what a server that was killed left behind goes first."""
+        with suppress(StorageUnavailable):  # whoever sends a film is told
+            self._scratch = ScratchFolder()
         self._thread.start()
 
     def stop(self) -> None:

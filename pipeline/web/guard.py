@@ -47,7 +47,7 @@ class Rules:
         """Raises RequestFailed for what is not allowed."""
         if self.hosts is not None and _host(headers.get("host", "")) not in self.hosts:
             raise RequestFailed(403, "unknown_host", "this server does not go by that name; use localhost")
-        if method not in ("GET", "HEAD") and headers.get("sec-fetch-site") == "cross-site":
+        if method not in ("GET", "HEAD") and self.token is None and _is_of_another_site(headers):
             raise RequestFailed(403, "cross_site", "pages of other sites may not use this server")
         if self.ending and method == "POST":
             raise unavailable("ending", "the server is ending")
@@ -97,6 +97,8 @@ class Guard:
         try:
             headers = Headers(scope=scope)
             self._rules.check(scope["method"], path, headers)
+            if scope["method"] == "HEAD":  # answered as GET; the server leaves the body away
+                scope = {**scope, "method": "GET"}
             await self._app(scope, self._limited(path, receive, headers), with_headers)
         except Exception as error:
             failed = as_failed(error)  # which also logs what nobody foresaw
@@ -158,6 +160,17 @@ def _pattern(scope: Scope) -> str:
     if isinstance(pattern, str):
         return pattern
     return _OPEN_PREFIX if scope["path"].startswith(_OPEN_PREFIX) else "other"
+
+
+def _is_of_another_site(headers: Headers) -> bool:
+    """Whether a browser sends this for a page of another site, which no token keeps from doing so.
+
+    What pages are served by plain HTTP from another machine than one's own says less of its origin.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def _host(header: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
-from pipeline.images import NotAPicture, decode_still, still_size
+from pipeline.images import NotAPicture, TooManyPixels, decode_still, still_size
 from pipeline.s3_names import Place
 from pipeline.storage import Entry, Storage, is_s3, open_object
 from pipeline.web.errors import RequestFailed, too_large
@@ -37,6 +37,8 @@ def prepared(data: bytes, name: str, captioner: Captioner, limits: Limits) -> Pi
         return captioner.prepare(decode_still(data, name))
     except NotAPicture as error:
         raise RequestFailed(415, "unsupported_image", str(error)) from error
+    except TooManyPixels as error:
+        raise RequestFailed(422, "too_many_pixels", str(error)) from error
     except BadInput as error:
         raise RequestFailed(422, "unreadable_image", str(error)) from error
 

@@ -66,6 +66,7 @@ class Serving:
             print(f"gpucapt: listening on {_url(sock)}", file=sys.stderr, flush=True)
             if self.token is None and not _is_loopback(sock.getsockname()[0]):
                 _log.warning("whoever reaches this address can use the server; set GPUCAPT_SERVE_TOKEN")
+            _log_as_we_do()
             engine.start()
             server = _Server(_config(app), engine, rules, limits.grace_s)
             server.run(sockets=[sock])
@@ -127,6 +128,13 @@ class _Server(uvicorn.Server):
                 until = loop.time() + self._grace_s if until is None else until
                 idle = self._rules.running == 0 and self._engine.waiting == 0
                 self.should_exit = self.should_exit or idle or loop.time() > until
+
+
+def _log_as_we_do() -> None:
+    """Let libraries log in our form; what is wrong with a form is told to the client that sent it."""
+    for handler in _log.handlers:
+        logging.getLogger("uvicorn").addHandler(handler)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 def _config(app: FastAPI) -> uvicorn.Config:

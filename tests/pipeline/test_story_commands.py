@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli import app
+from pipeline.errors import WrongUsage
 from pipeline.schemas import load_schema
 from pipeline.stories import Story
 from tests.pipeline.jobs import command, environment, write_stills
@@ -134,6 +135,36 @@ def test_what_is_wrong_is_said(words: list[str], said: str, story: Path, film: P
     assert said in " ".join(f"{result.output} {result.exception}".replace("│", " ").split())
     assert story.read_bytes() == before
     assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "story.json", "--out", "./story.json"],
+        ["continue", "story.json", "--markdown", "story.json"],
+        ["continue", "story.json", "--out", "longer.json", "--markdown", "story.json"],
+        ["drop", "story.json", "1", "--out", "other.md", "--markdown", "other.md"],
+    ],
+)
+def test_markdown_never_replaces_the_story(
+    words: list[str], story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(story.parent)
+    before = story.read_bytes()
+    result = gpucapt(*words)
+    assert isinstance(result.exception, WrongUsage) and "would replace" in str(result.exception)
+    assert story.read_bytes() == before
+    assert [path.name for path in story.parent.iterdir()] == [story.name]
+
+
+def test_no_terminal_obeys_a_story(story: Path) -> None:
+    content = json.loads(story.read_text())
+    content["title"] = "\x1b]0;title\x07Here"
+    content["turns"][0]["text"] = "One\x1b[2J dog.\n\nTwo\x00 dogs."
+    story.write_text(json.dumps(content))
+    for shown in (succeed("show", story), succeed("export", story)):
+        assert "Here" in shown and "Two dogs" in shown
+        assert not set(shown) & {"\x1b", "\x07", "\x00"}
 
 
 def test_a_language_model_that_fails_leaves_the_story_as_it_was(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,6 +78,14 @@ def many_pixels() -> bytes:
     return file.getvalue()
 
 
+def bomb() -> bytes:
+    """A small file that says it is a huge picture."""
+    data = bytearray(picture(kind="PNG"))
+    data[16:24] = struct.pack(">II", 30_000, 30_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -83,9 +93,10 @@ def many_pixels() -> bytes:
         (b"", (422, "unreadable_image")),
         (cut(picture(kind="PNG")), (422, "unreadable_image")),
         (many_pixels(), (422, "too_many_pixels")),
+        (bomb(), (422, "too_many_pixels")),
         (bytes(300_001), (413, "too_large")),
     ],
-    ids=["no picture", "empty", "cut short", "too many pixels", "too large"],
+    ids=["no picture", "empty", "cut short", "too many pixels", "bomb", "too large"],
 )
 def test_where_no_picture_can_be_used_the_status_says_why(
     client: httpx.Client, data: bytes, expected: tuple[int, str]

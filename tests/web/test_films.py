@@ -151,6 +151,19 @@ def test_a_film_whose_story_fails_has_its_captions_and_the_reason(
     assert "captions.csv" in found["files"] and "story.md" not in found["files"]
 
 
+def test_what_a_killed_server_left_goes_when_the_next_one_starts(
+    model: Path, film: Path, tmp_path: Path
+) -> None:
+    with running("--model", model, TMPDIR=str(tmp_path)) as server:
+        send(server.client, film, fps="20")
+        assert list(tmp_path.rglob("film.*"))
+        server.process.kill()
+        server.process.wait()
+    assert list(tmp_path.rglob("film.*"))
+    with running("--model", model, TMPDIR=str(tmp_path)):
+        assert list(tmp_path.rglob("film.*")) == []
+
+
 def test_what_came_of_a_film_is_kept_only_for_a_while(model: Path, film: Path, tmp_path: Path) -> None:
     with running(
         "--model", model, TMPDIR=str(tmp_path), GPUCAPT_SERVE_KEEP="0.5", GPUCAPT_SERVE_VIDEOS="1"

@@ -67,12 +67,33 @@ def test_other_sites_and_other_names_are_kept_out(client: httpx.Client) -> None:
     assert client.get("/health", headers={"Host": "localhost:1234"}).status_code == 200
     renamed = client.get("/v1/models", headers={"Host": "evil.example"})
     assert error_of(renamed) == (403, "unknown_host")
-    elsewhere = client.post("/v1/captions", headers={"Sec-Fetch-Site": "cross-site"})
-    assert error_of(elsewhere) == (403, "cross_site")
+    own = f"{client.base_url.host}:{client.base_url.port}"
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},  # another port of this machine
+        {"Origin": "http://evil.example"},  # as from pages of plain HTTP on other machines
+        {"Origin": "null"},
+    ):
+        elsewhere = client.post("/v1/captions", headers=headers)
+        assert error_of(elsewhere) == (403, "cross_site")
+    for headers in ({"Origin": f"http://{own}"}, {"Sec-Fetch-Site": "same-origin", "Origin": "null"}):
+        assert client.post("/v1/captions", headers=headers).status_code == 415, "it is let in"
 
 
 def test_a_server_with_a_token_answers_to_any_name(closed: Server) -> None:
     assert closed.client.get("/health", headers={"Host": "captions.example"}).status_code == 200
+
+
+def test_a_token_needs_no_origin(closed: Server) -> None:
+    headers = {"Authorization": "Bearer s3cret-ü".encode(), "Origin": "http://proxied.example"}
+    assert closed.client.post("/v1/captions", headers=headers).status_code == 415
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/v1/models", "/metrics"])
+def test_heads_are_as_those_of_whole_answers(client: httpx.Client, path: str) -> None:
+    head = client.head(path)
+    assert head.status_code == 200 and head.content == b""
+    assert head.headers["content-type"] == client.get(path).headers["content-type"]
 
 
 @pytest.mark.parametrize(

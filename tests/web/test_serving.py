@@ -44,6 +44,8 @@ def what_has_begun_is_answered(server: Server) -> None:
         time.sleep(0.01)
     server.process.send_signal(signal.SIGTERM)
     what_is_new_is_refused(server)
+    if server.process.poll() is None and not answers:
+        assert error_of(server.client.get("/ready")) == (503, "ending"), "nobody may be sent here"
     for thread in asking:
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 3

@@ -35,6 +35,9 @@ class Turn:
     prompt: str | None = None
     model: str | None = None
 
+    def __post_init__(self) -> None:
+        _hold_no_controls(self, "text", "prompt", "model")
+
 
 @dataclass(frozen=True, slots=True)
 class Story:
@@ -47,6 +50,9 @@ class Story:
     source: str
     turns: tuple[Turn, ...]
     timeline: Timeline | None = None
+
+    def __post_init__(self) -> None:
+        _hold_no_controls(self, "title")
 
     @property
     def paragraphs(self) -> list[str]:
@@ -107,6 +113,14 @@ class Story:
         return story
 
 
+def _hold_no_controls(shown: Turn | Story, *names: str) -> None:
+    """Take out what a terminal might obey: captions, lines and files come from anybody."""
+    for name in names:
+        text = getattr(shown, name)
+        if text is not None:
+            object.__setattr__(shown, name, without_controls(text))
+
+
 def _no_story(error: Exception) -> GpucaptError:
     return GpucaptError(one_line(f"not a story.json of gpucapt ({error}); make the story again"))
 
@@ -126,10 +140,9 @@ def _turn(fields: dict[str, Any]) -> Turn:
 
 
 def _string(value: object) -> str:
-    """Return a text as people may be shown it; whoever made the file may have meant a terminal to obey it."""
     if not isinstance(value, str):
         raise TypeError(f"expected text, not {value!r}")
-    return without_controls(value)
+    return value
 
 
 def _fits_utf8(text: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from pipeline.errors import WrongUsage
 from pipeline.rows import Row
 from pipeline.source_info import SourceInfo
+from pipeline.stories.answers import without_controls
 from pipeline.stories.outline_turns import Outline
 from pipeline.stories.providers import PROVIDERS, Provider, Told, Wanted
 from pipeline.stories.story import Story, Turn
@@ -143,7 +144,7 @@ def _timeline(story: Story) -> Timeline:
 
 def _line(prompt: str | None) -> str | None:
     """A person's line as one line; None where it says nothing."""
-    line = " ".join((prompt or "").split())
+    line = " ".join(without_controls(prompt or "").split())
     if len(line) > LONGEST_PROMPT:
         raise WrongUsage(f"the line that steers is {len(line)} characters long; {LONGEST_PROMPT} are allowed")
     return line or None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import WrongUsage
@@ -191,6 +191,7 @@ lines = st.text(max_size=40) | st.lists(st.sampled_from(SOME_WORDS), max_size=8)
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(lines, max_size=4), st.text(max_size=60), st.booleans())
+@example(["\x1b"], "\x07", True)
 def test_any_lines_steer_any_story(prompts: list[str], text: str, from_text: bool) -> None:
     rows = film_rows()[::4]
     material = Material("T", "s", text=text or None) if from_text and text.strip() else None

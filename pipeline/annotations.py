@@ -8,7 +8,8 @@ Which of them a file is, its content tells:
   several files each is the split that its name says (`captions_train2017.json`), and its pictures lie in the
   folder of that name (`train2017/`) where there is one.
 - **CSV**: a first line with `image` and `caption`, and perhaps `split`; a row a caption, so that a picture
-  has several. Separated by commas, semicolons, tabs or bars.
+  has several. Separated by commas, semicolons, tabs or bars. Rows that are cut short, as Flickr30k has one,
+  are left out as long as they are few.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +34,10 @@ _SPLIT_NAMES["dev"], _SPLIT_NAMES["test"] = "val", "test"
 _COCO_FILE = re.compile(r"captions_((train|val|test)\w*)")
 _IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "image_path")
 _CAPTION_COLUMNS = ("caption", "comment", "text")
+_MOST_CUT_SHORT = 0.01
+"""Of the rows of a table: more of them, and it is no table of that kind."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +171,16 @@ def _from_coco(contents: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[Exam
 def _from_csv(path: Path, text: str) -> Annotations:
     first = text.partition("\n")[0]
     separator = max(",;\t|", key=first.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    rows = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=separator,
+        skipinitialspace=True,
+        # Between bars nobody quotes: a caption that begins with a quotation mark would swallow the next ones.
+        quoting=csv.QUOTE_NONE if separator == "|" else csv.QUOTE_MINIMAL,
+    )
     captions: dict[str, list[tuple[str, ...]]] = {}
     splits: dict[str, str | None] = {}
+    cut_short: list[str] = []
     try:
         header = [name.strip().lower() for name in next(rows, [])]
         image_at, caption_at = _column(header, _IMAGE_COLUMNS), _column(header, _CAPTION_COLUMNS)
@@ -182,11 +195,15 @@ def _from_csv(path: Path, text: str) -> Annotations:
                 continue
             if len(row) > len(header) and caption_at == len(header) - 1:
                 row[caption_at:] = [separator.join(row[caption_at:])]  # a caption with commas, not quoted
+            wrong = (
+                f"{path}, line {rows.line_num}: {len(header)} columns are named, this row has {len(row)};"
+                " quote captions that contain the separator."
+            )
+            if len(row) < len(header):
+                cut_short.append(wrong)
+                continue
             if len(row) != len(header) or not row[image_at].strip():
-                raise GpucaptError(
-                    f"{path}, line {rows.line_num}: {len(header)} columns are named, this row has {len(row)};"
-                    " quote captions that contain the separator."
-                )
+                raise GpucaptError(wrong)
             name = row[image_at].strip()
             captions.setdefault(name, []).append(tuple(tokenize(row[caption_at])))
             split = _split(path, name, row[split_at]) if split_at is not None else None
@@ -197,8 +214,17 @@ def _from_csv(path: Path, text: str) -> Annotations:
                 )
     except csv.Error as error:
         raise GpucaptError(f"{path}, line {rows.line_num}: not valid CSV ({error}).") from error
+    _bear_few(cut_short, sum(map(len, captions.values())))
     examples = tuple(Example(name, splits[name], tuple(said)) for name, said in captions.items())
     return Annotations(as_file_name(path.stem), examples)
+
+
+def _bear_few(cut_short: Sequence[str], whole: int) -> None:
+    """Rows with too few columns cost themselves alone, unless they are many."""
+    if len(cut_short) > _MOST_CUT_SHORT * whole:
+        raise GpucaptError(cut_short[0])
+    if cut_short:
+        log.warning("left out %d rows that are cut short; the first: %s", len(cut_short), cut_short[0])
 
 
 def _column(header: Sequence[str], names: Iterable[str]) -> int | None:

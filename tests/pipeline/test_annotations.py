@@ -88,6 +88,16 @@ def test_csv_as_people_write_it(tmp_path: Path, text: str) -> None:
     assert said(path) == {"a.jpg": ["a dog running", "two dogs"], "b.jpg": ["a cat"]}
 
 
+def test_a_row_that_is_cut_short_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As in Flickr30k's results.csv, where one row lacks a bar."""
+    rows = [f'{number}.jpg| 0| "Stop , said picture {number} .\n' for number in range(150)]
+    rows.insert(70, "2199200615.jpg| 4   A dog runs across the grass .\n")
+    found = said(write(tmp_path / "results.csv", "image_name| comment_number| comment\n" + "".join(rows)))
+    assert len(found) == 150
+    assert found["149.jpg"] == ["stop said picture 149"]
+    assert "left out 1 rows" in caplog.text and "line 72" in caplog.text
+
+
 def test_csv_may_say_the_splits(tmp_path: Path) -> None:
     path = write(tmp_path / "zoo.csv", "image,caption,split\na.jpg,A cat,train\nb.jpg,A dog,Validation\n")
     found = read_annotations([path])
@@ -101,6 +111,7 @@ def test_csv_may_say_the_splits(tmp_path: Path) -> None:
         ("a.csv", "picture,text\n1.jpg,A cat\n", "neither JSON nor CSV"),
         ("a.csv", "caption,image\nA, b,1.jpg\n", "line 2: 2 columns are named, this row has 3"),
         ("a.csv", "image,caption\n,A cat\n", "line 2"),
+        ("a.csv", "image|nr|caption\n1.jpg|0|A cat\n2.jpg|A cat\n", "line 3: 3 columns are named"),
         ("a.csv", "image,caption,split\na,b,train\na,c,test\n", "line 3: picture 'a' is in two splits"),
         ("a.csv", "image,caption,split\na,b,holdout\n", "unknown split 'holdout'"),
         ("a.json", "{", "not valid JSON"),

@@ -318,6 +318,22 @@ def test_cocos_files_with_their_folders_or_all_pictures_in_one(tmp_path: Path, f
     assert (tmp_path / "data" / "VAL_IMAGES_coco_5_cap_per_img_1_min_word_freq.hdf5").is_file()
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_karpathys_coco_with_its_folders_or_all_pictures_in_one(tmp_path: Path, flat: bool) -> None:
+    """Its pictures are in train2014/ and val2014/, whatever their split."""
+    source, pictures = make_dataset(tmp_path)
+    content = json.loads(source.read_text())
+    images = tmp_path / "caption_data"
+    for number, image in enumerate(content["images"]):
+        image["filepath"] = "train2014" if number % 2 else "val2014"
+        folder = images if flat else images / image["filepath"]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / image["filename"], folder)
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({**content, "dataset": "coco"}))
+    done = preprocess(tmp_path / "dataset_coco.json", images, tmp_path / "data")
+    assert done["pictures"] == {"train": 18, "val": 6, "test": 6}
+
+
 @pytest.mark.parametrize("kind", ["word map", "checkpoint"])
 def test_a_vocabulary_can_be_given(tmp_path: Path, source: tuple[Path, Path], kind: str) -> None:
     words = [PAD, "cat", "a", "camera", UNKNOWN, START, END]

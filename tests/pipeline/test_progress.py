@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import pty
 import threading
 import time
 
@@ -37,3 +39,19 @@ def test_lines_come_every_so_often_and_at_the_end(
             waiting.wait(0.02)
         progress.captioned(7)
     assert "frames=7" in caplog.records[-1].getMessage()
+
+
+def test_a_person_sees_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setattr("sys.stderr", terminal)
+        progress = Progress()
+        progress.begin("trip/clip.mp4", 0)
+        progress.captioned(7)
+        with shown(progress, "auto"):
+            pass
+        drawn = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "━" in drawn and "7 frames" in drawn and "trip/clip.mp4" in drawn

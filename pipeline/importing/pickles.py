@@ -1,0 +1,340 @@
+"""Pickles as plain data: an interpreter of the pickle opcodes that never imports and never calls anything.
+
+Python's own unpickler is a machine that calls what a file names; what is dangerous has to be kept from it.
+Here it is the other way round: opcodes are decoded by `pickletools`, names stay names (`Name`), objects
+become `Module`s that hold nothing but their attributes, and the few functions that files of tensors need are
+looked up in a table of our own. A name that is in no table ends the reading, used or not.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from pipeline.errors import BadInput
+
+MAX_OPCODES = 2_000_000
+"""A ResNet-101 with its optimiser takes about a hundred thousand, a vocabulary of 30 000 words three."""
+MAX_READ = 16 * 2**20
+"""Bytes of one string, or of a zip file's directory."""
+
+
+class UnsafeFile(BadInput):
+    """A file that holds what could run code, or could be made to fill the memory. Nothing of it was run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A class or function that a file names: its dotted name, and never itself."""
+
+    path: str
+
+
+@dataclass(slots=True, eq=False)
+class Module:
+    """What stands in for an object: the dotted name of its class, and its attributes."""
+
+    path: str
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a pickle may name: `functions`, with what is done instead of calling them; `is_class`, whose
+    instances become `Module`s; `values`, which may be mentioned and no more. `keys` are types of keys that
+    hash by identity."""
+
+    functions: Mapping[str, Function]
+    is_class: Callable[[str], bool]
+    values: frozenset[str] = frozenset()
+    keys: tuple[type, ...] = ()
+
+
+class Window:
+    """A part of a file, as a file. No read takes more than `MAX_READ`, whatever a length field says."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def read(self, count: int = -1) -> bytes:
+        rest = max(self._size - self._at, 0)
+        count = rest if count < 0 else min(count, rest)
+        if count > MAX_READ:
+            raise UnsafeFile(f"a single value of {count} bytes, where weights and words have none so large")
+        self._file.seek(self._start + self._at)
+        data = self._file.read(count)
+        self._at += len(data)
+        return data
+
+    def readline(self) -> bytes:
+        self._file.seek(self._start + self._at)
+        line = self._file.readline(min(max(self._size - self._at, 0), MAX_READ))
+        self._at += len(line)
+        return line
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (0, self._at, self._size)[whence]
+        if base + offset < 0:
+            raise ValueError("seek before the start")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def seekable(self) -> bool:
+        return True
+
+
+def load(stream: Window, known: Known, persistent: Callable[[Any], Any] | None = None) -> Any:
+    """The next pickle of a stream as plain data.
+
+    `persistent` turns a persistent id into a value (torch's storages). Raises UnsafeFile for what `known`
+    does not know, ValueError for what is no pickle or a damaged one.
+    """
+    machine = _Machine(known, persistent)
+    try:
+        return machine.run(stream)
+    except (LookupError, TypeError, OverflowError, AttributeError) as error:
+        raise ValueError(f"it is damaged ({type(error).__name__})") from error
+
+
+_KEYS = (str, bytes, int, float, type(None))
+"""What may be a dictionary's key. Others could take for ever to hash."""
+
+
+class _Machine:
+    """The stack and the memo of one pickle; `_STEPS` says which method is which opcode's."""
+
+    def __init__(self, known: Known, persistent: Callable[[Any], Any] | None) -> None:
+        self.known = known
+        self.persistent = persistent
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, stream: Window) -> Any:
+        # typeshed wants a whole IO; genops reads, reads lines and tells.
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
+            if count > MAX_OPCODES:
+                raise UnsafeFile(f"more than {MAX_OPCODES} instructions, far more than any checkpoint has")
+            name = opcode.name
+            if name == "STOP":
+                return self.stack.pop()
+            if name in _PUSHED:
+                self.stack.append(argument)
+            elif name in _CONSTANTS:
+                self.stack.append(_CONSTANTS[name])
+            elif name in _STEPS:
+                _STEPS[name](self, argument)
+            elif name not in _SKIPPED:
+                raise UnsafeFile(f"the pickle instruction {name}")
+        raise ValueError("it ends too early")  # pragma: no cover: genops says so itself
+
+    # Containers
+
+    def mark(self, _: Any) -> None:
+        self.below.append(self.stack)
+        self.stack = []
+
+    def marked(self) -> list[Any]:
+        items, self.stack = self.stack, self.below.pop()
+        return items
+
+    def empty_list(self, _: Any) -> None:
+        self.stack.append([])
+
+    def empty_dict(self, _: Any) -> None:
+        self.stack.append({})
+
+    def empty_set(self, _: Any) -> None:
+        self.stack.append(set())
+
+    def list(self, _: Any) -> None:
+        items = self.marked()
+        self.stack.append(items)
+
+    def dict(self, _: Any) -> None:
+        items = self.marked()
+        self.stack.append({})
+        self._set(items)
+
+    def tuple(self, _: Any) -> None:
+        items = self.marked()
+        self.stack.append(tuple(items))
+
+    def tuple1(self, _: Any) -> None:
+        self.stack[-1:] = [(self.stack[-1],)]
+
+    def tuple2(self, _: Any) -> None:
+        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
+
+    def tuple3(self, _: Any) -> None:
+        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
+
+    def append(self, _: Any) -> None:
+        self._extend([self.stack.pop()])
+
+    def appends(self, _: Any) -> None:
+        self._extend(self.marked())
+
+    def _extend(self, items: Any) -> None:
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise TypeError("appended to what is no list")
+        target.extend(items)
+
+    def setitem(self, _: Any) -> None:
+        items = self.stack[-2:]
+        del self.stack[-2:]
+        self._set(items)
+
+    def setitems(self, _: Any) -> None:
+        self._set(self.marked())
+
+    def _set(self, items: Any) -> None:
+        target = self.stack[-1]
+        if type(target) is not dict or len(items) % 2:
+            raise TypeError("set in what is no dictionary")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[self._key(key)] = value
+
+    def additems(self, _: Any) -> None:
+        items = self.marked()
+        target = self.stack[-1]
+        if type(target) is not set:
+            raise TypeError("added to what is no set")
+        target.update(self._key(item) for item in items)
+
+    def frozenset(self, _: Any) -> None:
+        items = self.marked()
+        self.stack.append({self._key(item) for item in items})
+
+    def _key(self, key: Any) -> Any:
+        if not isinstance(key, _KEYS) and not isinstance(key, self.known.keys):
+            raise TypeError("not a key")
+        return key
+
+    # Stack and memo
+
+    def pop(self, _: Any) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.marked()
+
+    def dup(self, _: Any) -> None:
+        self.stack.append(self.stack[-1])
+
+    def pop_mark(self, _: Any) -> None:
+        self.marked()
+
+    def put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    # Names and objects
+
+    def stack_global(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if type(name) is not str or type(module) is not str:
+            raise TypeError("a name that is no text")
+        self.global_(f"{module} {name}")
+
+    def global_(self, argument: str) -> None:
+        path = ".".join(argument.split(" ", 1))
+        path = _NEW_NAMES.get(path, path)
+        known = self.known
+        if path not in known.functions and path not in known.values and not known.is_class(path):
+            raise UnsafeFile(f"{path[:100]}, which is not part of any checkpoint that is known here")
+        self.stack.append(Name(path))
+
+    def reduce(self, _: Any) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if type(function) is not Name or type(arguments) is not tuple:
+            raise TypeError("a call of what is no function")
+        if function.path not in self.known.functions:
+            raise UnsafeFile(f"a call of {function.path}")
+        self.stack.append(self.known.functions[function.path](*arguments))
+
+    def newobj(self, _: Any) -> None:
+        arguments, cls = self.stack.pop(), self.stack.pop()
+        if type(cls) is not Name or arguments != ():
+            raise TypeError("an object of what is no class")
+        if not self.known.is_class(cls.path):
+            raise UnsafeFile(f"an object of {cls.path}")
+        self.stack.append(Module(cls.path))
+
+    def build(self, _: Any) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if type(target) is Module:
+            if type(state) is not dict or not all(type(name) is str for name in state):
+                raise TypeError("an object without attributes")
+            target.state.update(state)
+        elif type(target) is not dict:  # an OrderedDict's own attributes are of no use here
+            raise TypeError("attributes of what has none")
+
+    def binpersid(self, _: Any) -> None:
+        if self.persistent is None:
+            raise UnsafeFile("a reference to something outside it")
+        self.stack.append(self.persistent(self.stack.pop()))
+
+
+_PUSHED = frozenset(
+    {
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+        *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    }
+)
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_SKIPPED = frozenset({"PROTO", "FRAME"})
+_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+    "ADDITEMS": _Machine.additems,
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.appends,
+    "BINGET": _Machine.get,
+    "BINPERSID": _Machine.binpersid,
+    "BINPUT": _Machine.put,
+    "BUILD": _Machine.build,
+    "DICT": _Machine.dict,
+    "DUP": _Machine.dup,
+    "EMPTY_DICT": _Machine.empty_dict,
+    "EMPTY_LIST": _Machine.empty_list,
+    "EMPTY_SET": _Machine.empty_set,
+    "FROZENSET": _Machine.frozenset,
+    "GET": _Machine.get,
+    "GLOBAL": _Machine.global_,
+    "LIST": _Machine.list,
+    "LONG_BINGET": _Machine.get,
+    "LONG_BINPUT": _Machine.put,
+    "MARK": _Machine.mark,
+    "MEMOIZE": _Machine.memoize,
+    "NEWOBJ": _Machine.newobj,
+    "POP": _Machine.pop,
+    "POP_MARK": _Machine.pop_mark,
+    "PUT": _Machine.put,
+    "REDUCE": _Machine.reduce,
+    "SETITEM": _Machine.setitem,
+    "SETITEMS": _Machine.setitems,
+    "STACK_GLOBAL": _Machine.stack_global,
+    "TUPLE": _Machine.tuple,
+    "TUPLE1": _Machine.tuple1,
+    "TUPLE2": _Machine.tuple2,
+    "TUPLE3": _Machine.tuple3,
+}
+_NEW_NAMES = {
+    **{f"__builtin__.{name}": f"builtins.{name}" for name in ("dict", "int", "list", "object", "set")},
+    "copy_reg._reconstructor": "copyreg._reconstructor",
+}
+"""As Python 2 and the pickle protocols of its time call them."""

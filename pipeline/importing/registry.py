@@ -1,0 +1,7 @@
+"""Which layouts are known, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from pipeline.importing.layouts import Layout
+
+LAYOUTS: tuple[Layout, ...] = ()

@@ -1,0 +1,276 @@
+"""Files of earlier captioners: torch's checkpoints, of both serialisations, and pickled or JSON vocabularies.
+
+Whatever is in them, nothing of it is imported, called or run; see `pickles.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from torch import Tensor
+
+from pipeline.errors import BadInput, one_line
+from pipeline.importing.pickles import Known, Module, UnsafeFile, Window, load
+from pipeline.importing.tensors import STORAGES, Storage, Storages, rebuild, rebuild_parameter
+
+__all__ = ["Module", "UnsafeFile", "read_checkpoint", "read_vocabulary", "state_dict_of", "words_of"]
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+"""The first pickle of a file that torch wrote before 1.6."""
+_MAX_PARTS = 100_000
+"""Modules and tensors of a network, counted at every place where they are used."""
+
+_CLASSES = re.compile(
+    r"(torch\.nn\.modules\.[a-z_]+|torch\.nn\.parallel\.data_parallel|torch\.optim\.[a-z_]+"
+    r"|torchvision\.models\.[a-z0-9_]+|torchvision\.ops\.misc|resnest\.torch\.[a-z_.]+"
+    r"|models|decoder_with_attention|encoder_[a-z0-9_]+|encoder|decoder|model"
+    r"|vocab|vocabulary|build_vocab|__main__)"
+    r"\.[A-Z_][A-Za-z0-9_]*"
+)
+"""Classes that stand-ins are made for: layers, backbones, optimisers, captioners and their vocabularies."""
+
+
+def _dictionary(content: Any = (), *_: Any) -> dict[Any, Any]:
+    """`OrderedDict([[key, value], …])` and `Counter({…})`, as dictionaries."""
+    return dict(content)
+
+
+def _nothing(*_: Any) -> None:
+    """What tells nothing about a network."""
+
+
+def _size(sides: Any = (), *_: Any) -> tuple[Any, ...]:
+    return tuple(sides)
+
+
+def _bytes(text: Any, encoding: Any = "latin1", *_: Any) -> bytes:
+    if type(text) is not str or encoding != "latin1":
+        raise TypeError("bytes in another form")
+    return text.encode("latin1")
+
+
+def _items(content: Any = (), *_: Any) -> set[Any]:
+    if not all(isinstance(item, str | int) for item in content):
+        raise TypeError("a set of something else")
+    return set(content)
+
+
+def _instance(cls: Any, base: Any, state: Any) -> Module:
+    """`copyreg._reconstructor`, with which the oldest protocols make objects."""
+    return Module(cls.path)
+
+
+_KNOWN = Known(
+    functions={
+        "torch._utils._rebuild_tensor": rebuild,
+        "torch._utils._rebuild_tensor_v2": rebuild,
+        "torch._utils._rebuild_parameter": rebuild_parameter,
+        "torch.nn.parameter.Parameter": rebuild_parameter,
+        "torch.Size": _size,
+        "torch.device": _nothing,
+        "torch.nn.backends.thnn._get_thnn_function_backend": _nothing,
+        "collections.OrderedDict": _dictionary,
+        "collections.Counter": _dictionary,
+        "collections.defaultdict": lambda *_: {},
+        "builtins.set": _items,
+        "_codecs.encode": _bytes,
+        "copyreg._reconstructor": _instance,
+    },
+    is_class=lambda path: _CLASSES.fullmatch(path) is not None,
+    values=frozenset(
+        {
+            *STORAGES,
+            *(f"builtins.{name}" for name in ("dict", "int", "list", "object")),
+            *(f"torch.{name}" for name in ("float16", "float32", "float64", "int64")),
+        }
+    ),
+    keys=(Tensor,),  # in the optimisers of torch before 1.5
+)
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a file holds: dicts, lists, numbers, tensors, and a `Module` for every object.
+
+    Torch's files of either serialisation, and plain pickles. Raises UnsafeFile for what is refused, BadInput
+    for what cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read(file, path.stat().st_size)
+    except UnsafeFile as error:
+        raise UnsafeFile(
+            f"{path} is refused, and nothing of it was run. It holds {error}. Get it from its authors"
+            " again; a file like this can be a trap."
+        ) from error
+    except BadInput:
+        raise
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: there is no such file.") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}).") from error
+    except (ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        reason = one_line(str(error))[:200]
+        raise BadInput(f"{path} cannot be read as a checkpoint: {reason}; get it again.") from error
+
+
+def _read(file: BinaryIO, size: int) -> Any:
+    start = file.read(16)
+    if not start:
+        raise ValueError("it is empty")
+    if start[:2] == b"PK":
+        return _read_zip(file, size)
+    if start.lstrip()[:1] == b"<":
+        raise ValueError("it is a web page, not what it was to be; the download went wrong")
+    if start[:1] != b"\x80" and start[:1] not in b"(cd}]":
+        raise ValueError("it is neither a torch file nor a pickle")
+    return _read_stream(file, size)
+
+
+def _read_stream(file: BinaryIO, size: int) -> Any:
+    """A plain pickle, or torch's serialisation until 1.5: pickles (a magic number, a version, a description
+    of the machine, the object, the keys of its storages), then of each storage the number of elements and
+    those."""
+    stream = Window(file, 0, size)
+    storages = Storages(budget=size)
+    first = load(stream, _KNOWN)
+    if first != _LEGACY_MAGIC:
+        return first
+    load(stream, _KNOWN)
+    load(stream, _KNOWN)
+    content = load(stream, _KNOWN, storages.persistent)
+    keys = load(stream, _KNOWN)
+    if type(keys) is not list or set(keys) != storages.by_key.keys():
+        raise ValueError("its tensors are not those that it lists")
+    at = stream.tell()
+    for key in keys:
+        storage = storages.by_key[key]
+        stream.seek(at)
+        if int.from_bytes(stream.read(8), "little") != len(storage.elements):
+            raise ValueError("its tensors are not as large as it says, or it ends too early")
+        storage.fill(file, at + 8)
+        at += 8 + len(storage.content)
+    return content
+
+
+def _read_zip(file: BinaryIO, size: int) -> Any:
+    """Torch's serialisation since 1.6: a zip file of a pickle and a file for each storage, not compressed."""
+    parts = _Parts(file, size)
+
+    def fill(key: str, storage: Storage) -> None:
+        start, length = parts.place(f"data/{key}")
+        if length != len(storage.content):
+            raise ValueError("its tensors are not as large as it says")
+        storage.fill(file, start)
+
+    storages = Storages(budget=size, fill=fill)
+    return load(Window(file, *parts.place("data.pkl")), _KNOWN, storages.persistent)
+
+
+class _Parts:
+    """The files in a torch zip file, and where they lie in it."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        with zipfile.ZipFile(Window(file, 0, size)) as archive:
+            self._parts = {part.filename.partition("/")[2]: part for part in archive.infolist()}
+        if "constants.pkl" in self._parts:
+            raise ValueError("it is a TorchScript program, not a checkpoint")
+        if "data.pkl" not in self._parts:
+            raise ValueError("it is a zip file, but not one of torch's")
+        if "byteorder" in self._parts and self._bytes("byteorder") != b"little":
+            raise ValueError("it was written on a big-endian machine")
+
+    def place(self, name: str) -> tuple[int, int]:
+        """Start and length of a part."""
+        if name not in self._parts:
+            raise ValueError("it lacks some of its tensors")
+        part = self._parts[name]
+        if part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size:
+            raise UnsafeFile("compressed tensors, which torch never writes")
+        self._file.seek(part.header_offset)
+        header = self._file.read(30)
+        if header[:4] != b"PK\x03\x04" or len(header) < 30:
+            raise ValueError("its directory does not fit its content")
+        names, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+        return part.header_offset + 30 + names + extra, part.file_size
+
+    def _bytes(self, name: str) -> bytes:
+        return Window(self._file, *self.place(name)).read()
+
+
+def state_dict_of(value: Any) -> dict[str, Tensor]:
+    """The tensors by dotted name, as `state_dict()` would give them: of a `Module` or of a plain state dict.
+
+    The wrapping of `DataParallel` is taken off. Raises UnsafeFile for modules that hold themselves.
+    """
+    if isinstance(value, Module):
+        tensors = dict(_walk(value))
+    elif isinstance(value, dict) and all(isinstance(tensor, Tensor) for tensor in value.values()):
+        tensors = dict(value)
+    else:
+        raise BadInput("This holds no network: neither a module nor a state dict.")
+    if tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _walk(root: Module) -> Iterator[tuple[str, Tensor]]:
+    waiting = [("", root)]
+    for _ in range(_MAX_PARTS):
+        if not waiting:
+            return
+        prefix, module = waiting.pop()
+        hidden = module.state.get("_non_persistent_buffers_set")
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in _mapping(module, kind).items():
+                if isinstance(tensor, Tensor) and not (isinstance(hidden, set) and name in hidden):
+                    yield f"{prefix}{name}", tensor
+        children = [(f"{prefix}{name}.", child) for name, child in _mapping(module, "_modules").items()]
+        waiting += [(name, child) for name, child in reversed(children) if isinstance(child, Module)]
+        if len(prefix) > 1000:
+            break
+    raise UnsafeFile("A network is refused: its modules hold themselves, or each other without end.")
+
+
+def _mapping(module: Module, name: str) -> dict[str, Any]:
+    value = module.state.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """The words of a vocabulary file, each at its index: a `WORDMAP_….json`, or a pickled vocabulary.
+
+    The marks keep the names that they have in the file.
+    """
+    with path.open("rb") as file:
+        start = file.read(1)
+    content = _read_json(path) if start == b"{" else read_checkpoint(path)
+    words = words_of(content)
+    if words is None:
+        raise BadInput(f"{path} is not a vocabulary: neither a word map (WORDMAP_….json) nor a pickled one.")
+    return words
+
+
+def words_of(content: Any) -> list[str] | None:
+    """The words at their indices, if a file's content is a vocabulary."""
+    if isinstance(content, Module):
+        known = (content.state.get(name) for name in ("stoi", "word2idx"))
+        content = next((one for one in known if isinstance(one, dict)), None)
+    if not isinstance(content, dict) or not content:
+        return None
+    by_index = {index: word for word, index in content.items() if type(index) is int and type(word) is str}
+    if len(by_index) != len(content) or set(by_index) != set(range(len(content))):
+        return None
+    return [by_index[index] for index in range(len(content))]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not valid JSON; get it again.") from error

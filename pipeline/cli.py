@@ -20,10 +20,12 @@ from pipeline.heap import keep_freed_memory
 from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
 from pipeline.last_line import last_line_kept
+from pipeline.launching import left_to_launcher
 from pipeline.promotion_options import register as register_promotion
 from pipeline.prompt import ask
 from pipeline.serve_commands import register as register_serve
 from pipeline.story_commands import story
+from pipeline.streams import options as streams
 from pipeline.training_options import register as register_training
 
 _EXTRAS = {
@@ -77,7 +79,11 @@ def common(
 @app.command()
 def caption(
     source: Annotated[
-        str, typer.Argument(help="A folder of videos and photographs, or one file; also s3://bucket/prefix.")
+        str,
+        typer.Argument(
+            help="A folder of videos and photographs, or one file, also s3://bucket/prefix; a camera"
+            " (/dev/video0) or a stream (rtsp://…, http://…, udp://…)."
+        ),
     ],
     destination: Annotated[
         str, typer.Argument(help="A folder for the results, made if need be; also s3://bucket/prefix.")
@@ -105,9 +111,15 @@ def caption(
             "--retry-failed", envvar="GPUCAPT_RETRY_FAILED", help="Look again at stills that were set aside."
         ),
     ] = False,
+    segment: streams.Segment = 60.0,
+    duration: streams.Duration = None,
+    reconnect: streams.Reconnect = 300.0,
+    stream_name: streams.StreamName = None,
     progress: options.ShowProgress = "auto",
 ) -> None:
     """Caption every video and every folder of photographs in SOURCE that is not done yet.
+
+    A camera or a stream is captioned as it comes, in segments, until it is over, --duration is, or Ctrl-C.
 
     Exit status: 0 all done, or nothing left to do; 3 done, but some input was set aside, or a story could not
     be told (the reasons are in DESTINATION/runs/…/summary.json); 1 nothing could be done; 2 wrong usage.
@@ -125,6 +137,20 @@ def caption(
         story=story,
     )
     resources = options.resources(device=device, batch_size=batch_size, workers=workers)
+    if streams.is_stream(source):
+        code = streams.caption_stream(
+            source,
+            destination,
+            settings,
+            resources,
+            segment=segment,
+            duration=duration,
+            reconnect=reconnect,
+            stream_name=stream_name,
+            progress=progress,
+        )
+        raise typer.Exit(code)
+    streams.refuse_of_files(duration, stream_name)
     from pipeline.storage import refuse_overlap
 
     try:
@@ -158,12 +184,12 @@ def main() -> None:
             app()
     except GpucaptError as error:
         code = 2 if isinstance(error, WrongUsage) else 1
-        _end(f"gpucapt: {' '.join(str(error).split())}", code, debug)
+        _end(" ".join(str(error).split()), code, debug)
     except Interrupted as error:
         # Threads may be in the middle of a batch; what is safe is on disk, and nothing waits for them.
-        _end(f"gpucapt: {error}", 128 + error.signal_number, debug)
+        _end(str(error), 128 + error.signal_number, debug)
     except Exception as error:
-        _end(f"gpucapt: {_unexpected(error)}", 1, debug)
+        _end(_unexpected(error), 1, debug)
 
 
 def _unexpected(error: Exception) -> str:
@@ -176,13 +202,14 @@ def _unexpected(error: Exception) -> str:
     return f"internal error: {type(error).__name__}: {text}; --debug shows where"
 
 
-def _end(message: str, code: int, debug: bool) -> None:
+def _end(reason: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     transfers = sys.modules.get("pipeline.s3_transfers")
     if transfers is not None:  # its threads end with the process: what they are uploading must not remain
         transfers.abort_all()
-    print(message, file=sys.stderr)
+    if not left_to_launcher(reason):
+        print(f"gpucapt: {reason}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,21 +1,24 @@
 """Several processes of one machine that train together: torch's elastic launcher, what torchrun is made of.
 
 Each runs `gpucapt train` again, with the recipe as it was resolved here. The first one writes and speaks;
-what the others print is under `OUT/.training/processes/`. This process fetches what lies in an object store
-before they begin, and sends OUT while they train.
+what the others print is under `OUT/.training/processes/`. What ends any of them is told here, once. This
+process fetches what lies in an object store before they begin, and sends OUT while they train.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
 from model.recipe import Recipe
@@ -23,6 +26,8 @@ from pipeline import places
 from pipeline.cores import available_cores
 
 if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     from pipeline.training_run import Trained
 
 log = logging.getLogger(__name__)
@@ -33,11 +38,24 @@ _SAVING_S = 300
 one.
 """
 _LOOK_EVERY_S = 5.0
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def is_launched() -> bool:
     """Whether this process was started here, for a run whose folders are looked after already."""
     return _LAUNCHED in os.environ
+
+
+def left_to_launcher(reason: str) -> bool:
+    """Leave why this process ends to the one that started it here, which tells it once for all of them.
+
+    False where nobody did: then it is for this process to tell.
+    """
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE") if is_launched() else None
+    if file is None:
+        return False
+    Path(file).write_text(json.dumps({"message": reason, "timestamp": int(time.time())}), encoding="utf-8")
+    return True
 
 
 def is_one_of_several() -> bool:
@@ -121,7 +139,7 @@ def _launch(count: int, arguments: list[str], logs: Path) -> None:
         local_addr="localhost",
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects={0: Std.NONE, **others}),
-        signals_to_handle="SIGTERM,SIGINT",
+        signals_to_handle=",".join(number.name for number in _STOPPING),
         shutdown_timeout=_SAVING_S,
     )
     elastic_launch(config, sys.executable)(*arguments)
@@ -172,16 +190,16 @@ def _sent_meanwhile(output: places.Output) -> Iterator[None]:
         thread.join()
 
 
-def _reason(error: Any) -> str:
-    """Why the processes ended, in a line: what the first one to fail said, or how it died."""
-    rank, failure = error.get_first_failure()
+def _reason(error: ChildFailedError) -> str:
+    """Why the processes ended, in a line: what the first one to fail left, or how it died."""
+    told_to_end = {code for number in _STOPPING for code in (128 + number, -number)}
+    failures = error.failures.items()
+    failed = [one for one in failures if one[1].exitcode not in told_to_end] or failures
+    rank, failure = min(failed, key=lambda one: one[1].timestamp)
     if failure.exitcode < 0:
         return (
             f"process {rank} of the training was killed by signal {-failure.exitcode}; where memory ran out, "
             "a smaller --batch-size with --accumulate helps. --resume goes on from the last epoch."
         )
-    if rank == 0:
-        return "training failed for the reason above."
-    said = Path(failure.error_file or "").parent / "stderr.log"
-    lines = said.read_text(errors="replace").splitlines() if said.is_file() else []
-    return f"process {rank} of the training failed: {lines[-1] if lines else f'exit code {failure.exitcode}'}"
+    said = failure.message if Path(failure.error_file).is_file() else f"exit code {failure.exitcode}"
+    return said if rank == 0 else f"process {rank} of the training failed: {said}"

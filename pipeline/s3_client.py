@@ -94,7 +94,7 @@ class Connection:
                 if now + pause - failing_since > limit or wrong == _TRIES_IF_WRONG:
                     raise self.given_up(error, what) from error
                 # A first try may wait long for an answer; later ones may have moved much before they failed.
-                if now - (failing_since if self.has_answered else began) >= _UNSEEN_S:
+                if now + pause - (failing_since if self.has_answered else began) >= _UNSEEN_S:
                     self._tell_of_waiting(error, limit)
                 _sleep(pause * random.uniform(0.5, 1.0), go_on)
             else:

@@ -34,9 +34,13 @@ class Worker:
         self._process.join()
         return was_running and self._process.exitcode == -signal.SIGKILL
 
-    def stop(self) -> None:
-        """SIGSTOP: it does nothing until it is woken."""
-        self._signal(signal.SIGSTOP)
+    def stop(self) -> bool:
+        """SIGSTOP: it does nothing until it is woken; whether it was still running."""
+        try:
+            self._signal(signal.SIGSTOP)
+        except ProcessLookupError:
+            return False
+        return True
 
     def wake(self) -> None:
         """SIGCONT."""

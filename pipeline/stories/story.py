@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 from model.errors import GpucaptError
 from pipeline.errors import one_line
 from pipeline.stories.answers import without_controls
-from pipeline.stories.timeline import Timeline
+from pipeline.stories.timeline import Timeline, as_text
 
 FORMAT = 2
 """1: without material."""
@@ -101,8 +101,8 @@ class Story:
                 raise ValueError("another version of gpucapt made it")
             material = fields.get("material")
             story = cls(
-                title=_string(fields["title"]),
-                source=_string(fields["source"]),
+                title=as_text(fields["title"]),
+                source=as_text(fields["source"]),
                 turns=tuple(_turn(turn) for turn in fields["turns"]),
                 timeline=None if material is None else Timeline.from_fields(material),
             )
@@ -126,23 +126,17 @@ def _no_story(error: Exception) -> GpucaptError:
 
 
 def _turn(fields: dict[str, Any]) -> Turn:
-    kind = _string(fields["kind"])
+    kind = as_text(fields["kind"])
     if kind not in get_args(TurnKind):
         raise ValueError(f"unknown kind of turn {kind!r}")
     prompt, model = fields.get("prompt"), fields.get("model")
     return Turn(
         kind=cast(TurnKind, kind),
-        provider=_string(fields["provider"]),
-        text=_string(fields["text"]),
-        prompt=None if prompt is None else _string(prompt),
-        model=None if model is None else _string(model),
+        provider=as_text(fields["provider"]),
+        text=as_text(fields["text"]),
+        prompt=None if prompt is None else as_text(prompt),
+        model=None if model is None else as_text(model),
     )
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, not {value!r}")
-    return value
 
 
 def _fits_utf8(text: str) -> bool:

@@ -82,8 +82,8 @@ class Timeline:
             kind=cast(TimelineKind, kind),
             scenes=scenes,
             pictures=_count(fields["pictures"]),
-            common=None if common is None else (_string(common[0]), _count(common[1])),
-            text=None if text is None else _string(text),
+            common=None if common is None else (as_text(common[0]), _count(common[1])),
+            text=None if text is None else as_text(text),
         )
 
 
@@ -169,14 +169,15 @@ def _single_spaced(words: tuple[str, ...]) -> str:
 def _scene(fields: dict[str, Any]) -> Scene:
     scene = Scene(_number(fields["start_s"]), _number(fields["end_s"]), _count(fields["frames"]))
     for one in islice(fields["captions"], _WORDINGS_KEPT):
-        words = tuple(_string(one["caption"]).split())
+        words = tuple(as_text(one["caption"]).split())
         scene.wordings[" ".join(words)] = Wording(words, _count(one["frames"]), _number(one["confidence"]))
     if not scene.wordings:
         raise ValueError("a scene without a caption")
     return scene
 
 
-def _string(value: object) -> str:
+def as_text(value: object) -> str:
+    """A field that must hold text. Raises TypeError."""
     if not isinstance(value, str):
         raise TypeError(f"expected text, not {value!r}")
     return value

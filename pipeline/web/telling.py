@@ -273,6 +273,8 @@ class _Tellers:
             put("text", piece)
 
         def work() -> None:
+            if gone.is_set():  # while it waited for its turn
+                return
             try:
                 put("story", telling(told).to_fields())
             except Exception as error:

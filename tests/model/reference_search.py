@@ -37,16 +37,13 @@ def search_all(decoder: Any, features: Tensor, search: Search) -> list[Result]:
                 logits, after, attention = decoder.step(torch.tensor([[words[-1]]]), state)
                 log_probs = logits[0, 0].log_softmax(dim=0)
                 for word, log_prob in enumerate(log_probs.tolist()):
-                    if word in search.forbidden or (word == search.end and length == 0):
-                        continue
-                    if length == search.max_length and word != search.end:
+                    if not search.plain and not _allowed(word, length, search):
                         continue
                     candidates.append((total + log_prob, [*words, word], [*looked, attention[0, 0]], after))
             candidates = [c for c in candidates if c[0] > -torch.inf]
             candidates.sort(key=lambda c: c[0], reverse=True)
             if length == search.max_length and not finished and not candidates:
                 break
-            live = [] if length == search.max_length else live
             survivors = []
             for total, words, looked, state in candidates[:room]:
                 if words[-1] == search.end:
@@ -61,3 +58,10 @@ def search_all(decoder: Any, features: Tensor, search: Search) -> list[Result]:
             return [result for _, result in sorted(finished, key=lambda f: f[0], reverse=True)]
         total, words, looked, _ = live[0]
         return [Result(words[1:], total, looked)]
+
+
+def _allowed(word: int, length: int, search: Search) -> bool:
+    """A caption has a word, ends at the limit, and has none of the forbidden words."""
+    if word == search.end:
+        return length > 0
+    return word not in search.forbidden and length < search.max_length

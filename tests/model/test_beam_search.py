@@ -89,16 +89,16 @@ def test_some_end_and_some_never_do(beam_size: int) -> None:
     end_bias=st.floats(-3, 6),
     max_length=st.integers(1, 9),
     penalty=st.sampled_from([0.0, 0.7, 1.0]),
+    plain=st.booleans(),
 )
 @settings(max_examples=75, deadline=None)
 def test_any_search_matches_the_reference(
-    kind: str, seed: int, beam_size: int, end_bias: float, max_length: int, penalty: float
+    kind: str, seed: int, beam_size: int, end_bias: float, max_length: int, penalty: float, plain: bool
 ) -> None:
     decoder = lively_decoder(seed, end_bias, kind)
     features = torch.randn(3, 2, 2, 6) * 2
-    assert_same_as_reference(
-        decoder, features, search(beam_size, max_length=max_length, length_penalty=penalty)
-    )
+    options = search(beam_size, max_length=max_length, length_penalty=penalty, plain=plain)
+    assert_same_as_reference(decoder, features, options)
 
 
 def test_the_order_and_company_of_pictures_do_not_matter() -> None:
@@ -144,6 +144,23 @@ def test_no_caption_is_empty() -> None:
     decoder = lively_decoder(6, end_bias=40.0)
     found = beam_search(decoder, torch.randn(5, 2, 2, 6), search(4))
     assert found.lengths.tolist() == [1] * 5
+
+
+def test_a_plain_search_forbids_nothing() -> None:
+    decoder = lively_decoder(6, end_bias=40.0)
+    assert beam_search(decoder, torch.randn(5, 2, 2, 6), search(4, plain=True)).lengths.tolist() == [0] * 5
+    decoder = lively_decoder(5, end_bias=0.0)
+    decoder.output.bias.data[UNKNOWN] = 50
+    assert (beam_search(decoder, torch.randn(5, 2, 2, 6), search(1, plain=True)).words == UNKNOWN).all()
+
+
+def test_a_plain_search_makes_nothing_end_at_the_limit() -> None:
+    decoder = lively_decoder(3, end_bias=-1.0)
+    features = torch.randn(16, 2, 2, 6) * 2
+    made_to_end = beam_search(decoder, features, search(3, max_length=3))
+    left = beam_search(decoder, features, search(3, max_length=3, plain=True))
+    assert (left.log_probs >= made_to_end.log_probs - 1e-4).all()
+    assert (left.log_probs > made_to_end.log_probs + 0.1).any(), "the end word was not paid for"
 
 
 @pytest.mark.gpu

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,17 +14,30 @@ from model.precision import Precision, autocast
 
 SIZE, CHANNELS = 20, 6
 PAD, START, END = 0, 18, 19
-OPTIONS = {
-    "attention_lstm": {"embedding_size": 8, "hidden_size": 12, "attention_size": 5, "feature_size": 7},
-    "lstm": {"embedding_size": 8, "hidden_size": 12, "layers": 2},
-    "transformer": {"embedding_size": 6, "hidden_size": 12, "layers": 2, "heads": 3},
+ATTENTION = {"embedding_size": 8, "hidden_size": 12, "attention_size": 5}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "attention_lstm": ("attention_lstm", {**ATTENTION, "feature_size": 7}),
+    "lstm": ("lstm", {"embedding_size": 8, "hidden_size": 12, "layers": 2}),
+    "transformer": ("transformer", {"embedding_size": 6, "hidden_size": 12, "layers": 2, "heads": 3}),
+    # As earlier captioners have them.
+    "bounded start": (
+        "attention_lstm",
+        {**ATTENTION, "attention_activation": "tanh", "start_activation": "tanh"},
+    ),
+    "deep output": ("attention_lstm", {**ATTENTION, "gate_size": 6, "output_size": 9}),
+    "plain picture": ("lstm", {"embedding_size": 8, "hidden_size": 12, "normalise": False}),
 }
-EVERY = pytest.mark.parametrize("name", list(DECODERS))
+EVERY = pytest.mark.parametrize("name", list(KINDS))
 
 
 def decoder(name: str, seed: int = 0) -> Decoder:
     torch.manual_seed(seed)
-    return build_decoder(name, SIZE, CHANNELS, OPTIONS[name]).eval()
+    kind, options = KINDS[name]
+    return build_decoder(kind, SIZE, CHANNELS, options).eval()
+
+
+def test_each_kind_of_decoder_is_tested() -> None:
+    assert {kind for kind, _ in KINDS.values()} == set(DECODERS)
 
 
 def captions() -> tuple[Tensor, Tensor]:
@@ -156,6 +171,23 @@ def test_the_gpu_learns_and_says_nearly_the_same(name: str, precision: Precision
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+@torch.no_grad()
+def test_a_bounded_start_and_a_deep_output_are_what_they_say() -> None:
+    features = torch.randn(2, 2, 2, CHANNELS)
+    network = decoder("bounded start")
+    mean = features.flatten(1, 2).mean(dim=1, keepdim=True)
+    hidden, memory = network.start(features).beams
+    torch.testing.assert_close(hidden, network.get_submodule("start_hidden")(mean).tanh())
+    torch.testing.assert_close(memory, network.get_submodule("start_memory")(mean).tanh())
+    network = decoder("deep output")
+    first, hidden_layer, second = network.get_submodule("gate").children()
+    assert isinstance(hidden_layer, torch.nn.LeakyReLU)
+    assert [first.weight.shape, second.weight.shape] == [(6, 12), (CHANNELS, 6)]
+    logits, state, _ = network.step(torch.full((2, 1), START), network.start(features))
+    deep = network.get_submodule("deep")(state.beams[0]).tanh()
+    torch.testing.assert_close(logits, network.output(deep))
+
+
 def test_the_projections_of_the_picture_are_made_once_a_picture() -> None:
     network = decoder("transformer")
     calls = []
@@ -172,5 +204,7 @@ def test_names_and_options_that_do_not_exist_are_one_line() -> None:
         build_decoder("parrot", SIZE, CHANNELS, {})
     with pytest.raises(GpucaptError, match="heads"):
         build_decoder("lstm", SIZE, CHANNELS, {"heads": 3})
+    with pytest.raises(GpucaptError, match="activation 'sigmoid'; use relu, tanh, none"):
+        build_decoder("attention_lstm", SIZE, CHANNELS, {"start_activation": "sigmoid"})
     with pytest.raises(GpucaptError, match="multiple of its heads"):
         build_decoder("transformer", SIZE, CHANNELS, {"hidden_size": 20, "heads": 3})

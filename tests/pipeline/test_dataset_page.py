@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from pipeline.annotations import Example
 from pipeline.preprocessing import Preprocessing, preprocess
 from tests.media import write_photograph
 from tests.pipeline.captioned import SUBJECTS
+from tests.services.browser import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -79,13 +79,8 @@ def test_every_picture_of_a_small_dataset_is_among_the_samples(page: Path) -> No
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.mark.needs("chromium")

@@ -21,6 +21,7 @@ from pipeline.images import decode_still
 from pipeline.models import resolve_model
 from tests.pipeline.captioned import SUBJECTS, make_dataset
 from tests.pipeline.jobs import command, run
+from tests.services.browser import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -208,13 +209,8 @@ def test_only_the_first_pictures_can_be_evaluated(road: Path, tiny_model: Path, 
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.mark.needs("chromium")

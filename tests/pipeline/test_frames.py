@@ -119,7 +119,7 @@ def test_of_any_rate_the_first_frame_at_or_after_each_multiple(
     at_ms = [start]
     for gap in gaps:
         at_ms.append(at_ms[-1] + gap)
-    choose = video._AtTimes(every_ms)
+    choose = video.AtTimes(every_ms)
     chosen = [number for number, time in enumerate(at_ms) if choose(number, time)]
     wanted = []
     for multiple in range((at_ms[-1] - start) // every_ms + 1):

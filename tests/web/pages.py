@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,20 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.services.browser import CAMERA, chromium
 from tests.services.gpucapt_server import Server, running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 PATIENCE_MS = 60_000
 """For what a machine that is busy with something else may take; on a quiet one all of it is quick."""
@@ -32,11 +23,8 @@ PATIENCE_MS = 60_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, with a camera that shows a test picture."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
-        yield chromium
-        chromium.close()
+    with chromium(*CAMERA) as launched:
+        yield launched
 
 
 @pytest.fixture(scope="module")

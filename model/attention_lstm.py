@@ -19,6 +19,10 @@ class AttentionLSTM(Decoder):
     scaled product of query and key (Vaswani et al. 2017, §3.2.1): both make each step much cheaper.
     Everything of the picture that stays the same from word to word (that projection and the
     attention's keys) is computed once, in `start`.
+
+    Some earlier captioners differ in details: `start_activation` "tanh" bounds the first state,
+    `gate_size` puts a hidden layer into the gate (with a LeakyReLU behind it), and `output_size` one
+    before the words ("deep output"), followed by `output_activation`.
     """
 
     def __init__(
@@ -33,19 +37,28 @@ class AttentionLSTM(Decoder):
         dropout: float = 0.5,
         attention: str = "additive",
         attention_activation: str = "relu",
+        start_activation: str = "none",
+        gate_size: int | None = None,
+        output_size: int | None = None,
+        output_activation: str = "tanh",
     ) -> None:
         super().__init__()
         depth = feature_size or channels
         if attention not in ("additive", "dot"):
             raise GpucaptError(f"There is no attention {attention!r}; use additive or dot.")
-        self.activation = _ACTIVATIONS[attention_activation]
+        self.activation = _activation(attention_activation)
+        self.start_activation = _activation(start_activation)
         self.project: nn.Module = nn.Identity()
         if feature_size:
             self.project = projection(channels, feature_size)
         self.key = nn.Linear(depth, attention_size)
         self.query = nn.Linear(hidden_size, attention_size)
         self.score = nn.Linear(attention_size, 1) if attention == "additive" else None
-        self.gate = nn.Linear(hidden_size, depth)
+        self.gate: nn.Module = nn.Linear(hidden_size, depth)
+        if gate_size:
+            self.gate = nn.Sequential(
+                nn.Linear(hidden_size, gate_size), nn.LeakyReLU(0.01), nn.Linear(gate_size, depth)
+            )
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         # The LSTM's four gates in two matrices: the words' share can be had for all words at once.
         self.word_gates = nn.Linear(embedding_size, 4 * hidden_size)
@@ -53,20 +66,24 @@ class AttentionLSTM(Decoder):
         self.start_hidden = nn.Linear(depth, hidden_size)
         self.start_memory = nn.Linear(depth, hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden_size, vocabulary_size)
+        self.deep: nn.Module = nn.Identity()
+        if output_size:
+            self.deep = nn.Linear(hidden_size, output_size)
+        self.output_activation = _activation(output_activation if output_size else "none")
+        self.output = nn.Linear(output_size or hidden_size, vocabulary_size)
         start_words(self.embedding, self.output)
 
     def start(self, features: Tensor) -> DecoderState:
         """(B, rows, columns, channels) → state with one hypothesis a picture."""
         cells = self.dropout(self.project(features.flatten(1, 2)))
         mean = cells.mean(dim=1, keepdim=True)
-        hidden, memory = self.start_hidden(mean), self.start_memory(mean)
+        hidden, memory = (self.start_activation(to(mean)) for to in (self.start_hidden, self.start_memory))
         return DecoderState((cells, self.key(cells)), (hidden, memory))
 
     def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, Tensor]:
         """Words (B, K) → logits (B, K, V), next state, attention (B, K, L)."""
         hidden, memory, attention = self._advance(self._embed(words), state)
-        return self.output(self.dropout(hidden)), DecoderState(state.image, (hidden, memory)), attention
+        return self._say(hidden), DecoderState(state.image, (hidden, memory)), attention
 
     def forward(self, features: Tensor, words: Tensor, lengths: Tensor) -> TeacherForced:
         """Teacher forcing; see `Decoder.forward`."""
@@ -93,7 +110,7 @@ class AttentionLSTM(Decoder):
             hiddens.append(hidden[real])
             targets.append(words[:n, :, t + 1][real])
             owners.append(captions[:n][real])
-        logits = self.output(self.dropout(torch.cat(hiddens)))
+        logits = self._say(torch.cat(hiddens))
         attended = torch.cat([attended, *reversed(finished)])
         return TeacherForced(logits, torch.cat(targets), torch.cat(owners), attended[order.argsort()])
 
@@ -101,6 +118,11 @@ class AttentionLSTM(Decoder):
         """Words → their share of the gates (…, 4 * hidden size)."""
         gates: Tensor = self.word_gates(self.dropout(self.embedding(words)))
         return gates
+
+    def _say(self, hidden: Tensor) -> Tensor:
+        """Hidden state (…, hidden size) → logits (…, V)."""
+        logits: Tensor = self.output(self.output_activation(self.deep(self.dropout(hidden))))
+        return logits
 
     def _advance(self, word_gates: Tensor, state: DecoderState) -> tuple[Tensor, Tensor, Tensor]:
         (cells, keys), (hidden, memory) = state.image, state.beams
@@ -121,4 +143,18 @@ class AttentionLSTM(Decoder):
         return scores
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
+def _unchanged(values: Tensor) -> Tensor:
+    return values
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "none": _unchanged,
+}
+
+
+def _activation(name: str) -> Callable[[Tensor], Tensor]:
+    if name not in _ACTIVATIONS:
+        raise GpucaptError(f"There is no activation {name!r}; use {', '.join(_ACTIVATIONS)}.")
+    return _ACTIVATIONS[name]

@@ -16,6 +16,8 @@ class Search:
 
     `length_penalty` a ranks hypotheses by log-probability / (words + 1)^a; 0 is the plain sum.
     `forbidden`: indices that never appear (padding, `<start>`, and `<unk>` where it is not allowed).
+    `plain`: what the first code of Show, Attend and Tell did and its heirs do: nothing is forbidden, `<end>`
+    may be the first word, and at the length limit nothing is made to end that would not.
     `results`: how many ended hypotheses of a picture to tell, best first; more than one takes longer, since
     the search goes on until no continuation can become one of them. The best one stays the same.
     """
@@ -26,6 +28,7 @@ class Search:
     beam_size: int = 5
     max_length: int = 40
     length_penalty: float = 0.0
+    plain: bool = False
     results: int = 1
 
 
@@ -96,13 +99,13 @@ def beam_search(decoder: Decoder, features: Tensor, search: Search) -> Hypothese
     for length in range(search.max_length + 1):
         logits, live.state, attention = decoder.step(last, live.state)
         log_probs = logits.float().log_softmax(dim=2)
-        if search.forbidden:
+        if search.forbidden and not search.plain:
             log_probs[:, :, list(search.forbidden)] = -torch.inf
-        if length == 0:
+        if length == 0 and not search.plain:
             log_probs[:, :, search.end] = -torch.inf  # a caption has a word
         if length == search.max_length:
             _keep_unfinished(best, score, live, search)
-            log_probs = _only(log_probs, search.end)
+            log_probs = log_probs if search.plain else _only(log_probs, search.end)
         parents, words, totals = _continuations(live.log_probs, log_probs, room, search.beam_size)
         looked = _pick(attention, parents).float()
         grown = _Live(

@@ -23,7 +23,7 @@ from model.checkpoint import (
     write_checkpoint,
 )
 from model.decoders import Decoder, build_decoder
-from model.encoders import TORCHVISION_ENCODERS, Encoder, build_encoder
+from model.encoders import TORCHVISION_ENCODERS, Encoder, Shape, build_encoder
 from model.errors import GpucaptError
 from model.precision import DTYPES, Precision, autocast, choose_device, choose_precision
 from model.preparation import Preparation
@@ -58,6 +58,7 @@ class SearchDefaults:
     max_length: int = 50
     length_penalty: float = 0.0
     allow_unknown: bool = False
+    plain: bool = False
 
 
 class CaptionNetwork(nn.Module):
@@ -102,7 +103,9 @@ def build_network(
     config: CheckpointConfig, vocabulary: Vocabulary, weights: str | Path | None = None
 ) -> CaptionNetwork:
     """The network that `config` describes; random but for the encoder's `weights`."""
-    encoder = build_encoder(config.encoder["name"], weights=weights, grid=config.encoder.get("grid"))
+    shape = Shape.from_json(config.encoder.get("options", {}))
+    grid = config.encoder.get("grid")
+    encoder = build_encoder(config.encoder["name"], weights=weights, grid=grid, shape=shape)
     options = config.decoder.get("options", {})
     decoder = build_decoder(config.decoder["name"], len(vocabulary), encoder.channels, options)
     return CaptionNetwork(encoder, decoder)
@@ -156,6 +159,7 @@ class Captioner:
         self.name = config.name
         self.version = version
         self.vocabulary = vocabulary
+        self._marks = {vocabulary.pad, vocabulary.start, vocabulary.unknown}
         self.device = device
         self.precision = precision
         self.image_size = config.preparation.size
@@ -163,6 +167,7 @@ class Captioner:
         self.encoder = network.encoder.to(device)
         if precision != "fp32":  # once, where autocast would convert the weights for every batch
             self.encoder.backbone.to(DTYPES[precision])
+            self.encoder.head.to(DTYPES[precision])
         self.decoder = network.decoder.to(device)
 
     def caption(
@@ -207,6 +212,7 @@ class Captioner:
             beam_size=beam_size,
             max_length=min(max_length, limits.max_length),
             length_penalty=limits.length_penalty,
+            plain=limits.plain,
             results=results,
         )
         with autocast(self.precision, self.device):
@@ -225,26 +231,25 @@ class Captioner:
         indices = found.words.tolist()
         if not self.decoder.attends:
             rows = columns = 0
-        maps = found.attention
-        if maps.numel():
-            maps = maps / maps.amax(dim=2, keepdim=True).clamp_min(1e-12)
-        scaled = (maps * 255).round().to(torch.uint8).cpu().numpy()
+        weights = found.attention
+        if weights.numel():
+            weights = weights / weights.amax(dim=2, keepdim=True).clamp_min(1e-12)
+        maps = (weights * 255).round().to(torch.uint8).cpu().numpy()
         captions = []
-        others = self._alternatives(found)
-        for number, (length, log_prob, row, attention) in enumerate(
-            zip(lengths, log_probs, indices, scaled, strict=True)
-        ):
-            kept = [i for i in range(length) if row[i] != self.vocabulary.unknown]
+        pictures = zip(lengths, log_probs, indices, maps, self._alternatives(found), strict=True)
+        for length, log_prob, row, seen, ended in pictures:
+            kept = [i for i in range(length) if row[i] not in self._marks]
             words = tuple(self.vocabulary.words[row[i]] for i in kept)
-            text, maps = " ".join(words), attention[kept].reshape(len(kept), rows, columns)
-            others_here = tuple(one for one in others[number] if one.text != text) if others else ()
-            captions.append(Caption(text, words, log_prob, maps, others_here))
+            text = " ".join(words)
+            others = tuple(one for one in ended if one.text != text)
+            attention = seen[kept].reshape(len(kept), rows, columns)
+            captions.append(Caption(text, words, log_prob, attention, others))
         return captions
 
     def _alternatives(self, found: Hypotheses) -> list[list[Alternative]]:
-        """All texts that ended, the best first, the caption itself among them; nothing if not asked for."""
+        """A picture's texts that ended, the best first, its caption among them; none if not asked for."""
         if found.ended is None:
-            return []
+            return [[] for _ in found.lengths]
         ended = found.ended
         pictures = zip(ended.words.tolist(), ended.lengths.tolist(), ended.log_probs.tolist(), strict=True)
         return [list(self._distinct(*picture)) for picture in pictures]
@@ -254,7 +259,7 @@ class Captioner:
     ) -> Iterator[Alternative]:
         seen = set()
         for row, length, log_prob in zip(words, lengths, log_probs, strict=True):
-            kept = (self.vocabulary.words[word] for word in row[:length] if word != self.vocabulary.unknown)
+            kept = (self.vocabulary.words[word] for word in row[:length] if word not in self._marks)
             text = " ".join(kept)
             if np.isfinite(log_prob) and text not in seen:
                 seen.add(text)

@@ -3,10 +3,10 @@
 config.json
     format          1
     name            what reports call the model
-    encoder         {"name", "grid"}
+    encoder         {"name", "grid", "options"}: options, which may be missing, are `Shape`'s in encoders.py
     decoder         {"name", "options"}: keyword arguments of the decoder
-    preparation     {"size", "channels", "filter"}: how pictures are made ready
-    search          {"max_length", "length_penalty", "allow_unknown"}
+    preparation     {"size", "channels", "filter", "shorter_side"}: how pictures are made ready
+    search          {"max_length", "length_penalty", "allow_unknown", "plain"}
     training        free: what it was trained on, how, its metrics
 vocabulary.json
     {"words": [...]}: every word at its index, the four marks among them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,64 @@ _FAMILIES: dict[Trunk, tuple[str, ...]] = {
     ),
     _shufflenet: tuple(f"shufflenet_v2_x{width}" for width in ("0_5", "1_0", "1_5", "2_0")),
 }
+_STEM = 4  # what a ResNet has before its blocks: convolution, BatchNorm, ReLU, pool
 TORCHVISION_ENCODERS: dict[str, Trunk] = {name: trunk for trunk, names in _FAMILIES.items() for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How much of a backbone is used and what is put behind it; the defaults are all of it, and nothing.
+
+    `stages`: of a ResNet's four blocks, the first so many. `rectified`: with the ReLU at a DenseNet's end.
+    `channels`: a 1 × 1 convolution to that depth. `norm`: a BatchNorm, after the convolution.
+    """
+
+    stages: int | None = None
+    rectified: bool = True
+    channels: int | None = None
+    norm: bool = False
+
+    @classmethod
+    def from_json(cls, options: dict[str, Any]) -> Shape:
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise GpucaptError(f"An encoder does not take these options ({error}).") from error
+
+    def cut(self, name: str, trunk: nn.Module) -> nn.Module:
+        """Leave out of a trunk what is not wanted."""
+        if self.stages is not None:
+            if name not in _FAMILIES[_without_head] or not 1 <= self.stages <= 4:
+                raise GpucaptError(
+                    f"{name} cannot end after {self.stages} stages: of a ResNet's, 1 to 4 can be had."
+                )
+            trunk = nn.Sequential(*list(trunk.children())[: _STEM + self.stages])
+        if not self.rectified:
+            if name not in _FAMILIES[_densenet]:
+                raise GpucaptError(
+                    f"{name} has no ReLU at its end that could be left out, as DenseNets have."
+                )
+            trunk = nn.Sequential(*list(trunk.children())[:-1])
+        return trunk
+
+    def head(self, channels: int) -> nn.Module:
+        """What comes behind a trunk of that depth."""
+        layers: list[nn.Module] = []
+        if self.channels is not None:
+            layers.append(nn.Conv2d(channels, self.channels, 1))
+        if self.norm:
+            layers.append(nn.BatchNorm2d(self.channels or channels))
+        return nn.Sequential(*layers)
 
 
 class Encoder(nn.Module):
     """Pixels to a grid of features.
 
     `channels` is the depth of each cell; `grid` forces a grid of that many cells a side by average
-    pooling (earlier captioners use 14), None keeps the backbone's own.
+    pooling (earlier captioners use 14), None keeps the backbone's own, 1 is the mean over the picture.
     """
 
-    def __init__(self, backbone: nn.Module, grid: int | None = None) -> None:
+    def __init__(self, backbone: nn.Module, grid: int | None = None, shape: Shape | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.grid = grid
@@ -70,7 +118,10 @@ class Encoder(nn.Module):
         # One multiplication and one subtraction turn bytes into what the backbone was trained on.
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", (mean / std).view(1, 3, 1, 1), persistent=False)
-        self.channels = self._probe()
+        depth = self._probe()
+        shape = shape or Shape()
+        self.head = shape.head(depth)
+        self.channels = shape.channels or depth
 
     def _probe(self) -> int:
         training = self.backbone.training
@@ -83,23 +134,26 @@ class Encoder(nn.Module):
         """(B, 3, S, S) uint8 → (B, rows, columns, channels)."""
         scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
         pixels = (images.to(scale.dtype) * scale - shift).contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self.backbone(pixels)
+        maps: Tensor = self.head(self.backbone(pixels))
         if self.grid is not None and maps.shape[-2:] != (self.grid, self.grid):
             maps = F.adaptive_avg_pool2d(maps, self.grid)
         return maps.permute(0, 2, 3, 1)
 
 
-def build_encoder(name: str, *, weights: str | Path | None = None, grid: int | None = None) -> Encoder:
+def build_encoder(
+    name: str, *, weights: str | Path | None = None, grid: int | None = None, shape: Shape | None = None
+) -> Encoder:
     """Build an encoder by name (`resnext101_32x8d`, `mobilenet_v2`, `timm/resnest50d`, …).
 
     `weights`: None for random ones, "imagenet" for torchvision's (from its cache, else downloaded),
     or a file with the state dict of the whole torchvision model (safetensors, or a torch file that
-    is read weights-only).
+    is read weights-only). `shape` is for what earlier captioners made of a backbone.
     """
+    shape = shape or Shape()
     if name.startswith("timm/"):
         backbone = _timm_backbone(name.removeprefix("timm/"), weights)
         try:
-            return Encoder(backbone, grid)
+            return Encoder(shape.cut(name, backbone), grid, shape)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise GpucaptError(
                 f"{name} cannot be an encoder: it does not take pictures of any size ({error})"
@@ -110,7 +164,7 @@ def build_encoder(name: str, *, weights: str | Path | None = None, grid: int | N
     model = zoo.get_model(name, weights=None)
     if weights is not None:
         _load_weights(model, name, weights)
-    return Encoder(TORCHVISION_ENCODERS[name](model), grid)
+    return Encoder(shape.cut(name, TORCHVISION_ENCODERS[name](model)), grid, shape)
 
 
 def _load_weights(model: nn.Module, name: str, weights: str | Path) -> None:

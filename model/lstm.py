@@ -13,7 +13,8 @@ from model.decoding import Decoder, DecoderState, TeacherForced, start_words
 class LSTM(Decoder):
     """Show and Tell: the picture is the first input of an LSTM, words follow (Vinyals et al. 2015, §3.1).
 
-    Of the picture it gets the mean over all cells, once; it does not attend.
+    Of the picture it gets the mean over all cells, once; it does not attend. `normalise` scales that mean to
+    a common size first, as encoders differ widely; captioners that always had the same encoder do without.
     """
 
     attends: ClassVar[bool] = False
@@ -27,10 +28,11 @@ class LSTM(Decoder):
         hidden_size: int = 512,
         layers: int = 1,
         dropout: float = 0.5,
+        normalise: bool = True,
     ) -> None:
         super().__init__()
-        # Encoders differ widely in scale.
-        self.picture = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, embedding_size))
+        norm = nn.LayerNorm(channels) if normalise else nn.Identity()
+        self.picture = nn.Sequential(norm, nn.Linear(channels, embedding_size))
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         between = dropout if layers > 1 else 0.0
         self.lstm = nn.LSTM(embedding_size, hidden_size, layers, batch_first=True, dropout=between)
@@ -69,7 +71,7 @@ class LSTM(Decoder):
         """(B, rows, columns, channels) → the picture as a first word (B, 1, 1, embedding size)."""
         mean = features.flatten(1, 2).mean(dim=1)
         first: Tensor = self.dropout(self.picture(mean))
-        return first.view(len(features), 1, 1, -1)
+        return first.view(features.shape[0], 1, 1, -1)
 
     def _run(
         self, inputs: Tensor, beams: tuple[Tensor, Tensor] | None = None

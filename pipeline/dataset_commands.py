@@ -59,11 +59,13 @@ def run_preprocess(
         settings["threads"] = max(1, _READERS // settings.get("workers", available_cores()))
     with _annotation_files(dataset) as paths:
         found = read_annotations(paths)
-    words = None if vocabulary is None else _read_vocabulary(vocabulary)
+    words = None if vocabulary is None else read_vocabulary(vocabulary)
     called = as_file_name(name) if name else found.dataset
     planned = plan(called, found.examples, images, Preprocessing(**settings), words)
     place = _Place(out)
     published = place.published()
+    if published.get("imported"):
+        raise GpucaptError(f"{out} holds the files of an earlier captioner; name another folder.")
     if is_done(planned, published, place.size_of):
         report = report_of(published)
         log.info("%s holds this dataset already: nothing to do", out)
@@ -84,6 +86,23 @@ def run_preprocess(
         "pictures": report.pictures,
         "changed": report.changed,
     }
+
+
+def run_import_dataset(folder: str, channels: str) -> dict[str, Any]:
+    """Make an earlier captioner's HDF5 files usable where they lie; returns what ``run_preprocess`` does."""
+    from pipeline.dataset_import import import_dataset
+
+    if is_s3(folder):
+        raise GpucaptError(
+            f"{folder}: files of an earlier captioner are imported where they lie; fetch them."
+        )
+    began = time.monotonic()
+    manifest = import_dataset(
+        places.local(folder), lambda path: read_vocabulary(str(path)), channels, log_progress("pictures read")
+    )
+    counts = ", ".join(f"{split} {count}" for split, count in manifest["pictures"].items())
+    log.info("%s: %s; %d words; %.0f s", folder, counts, manifest["words"], time.monotonic() - began)
+    return {"dataset": folder, "fingerprint": manifest["fingerprint"], "pictures": manifest["pictures"]}
 
 
 @contextmanager
@@ -117,7 +136,7 @@ def _is_folder(url: str) -> bool:
     return url.endswith("/") or not key or storage.stat(key) is None
 
 
-def _read_vocabulary(url: str) -> Vocabulary:
+def read_vocabulary(url: str) -> Vocabulary:
     """A word map (word → index), or the vocabulary.json of a checkpoint."""
     with places.input_file(url) as path:
         try:

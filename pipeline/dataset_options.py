@@ -1,4 +1,4 @@
-"""`gpucapt preprocess` on the command line."""
+"""`gpucapt preprocess` and `import-dataset` on the command line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
+    """Add the commands to the command line."""
     app.command()(preprocess)
+    app.command("import-dataset")(import_dataset)
 
 
 def preprocess(
@@ -100,3 +101,27 @@ def preprocess(
     except KeyboardInterrupt as error:
         raise Interrupted(signal.SIGINT) from error
     typer.echo(json.dumps(result))
+
+
+def import_dataset(
+    folder: Annotated[
+        str, typer.Argument(help="Where TRAIN_IMAGES_….hdf5, …_CAPTIONS_….json and WORDMAP_….json lie.")
+    ],
+    channels: Annotated[
+        str,
+        typer.Option(
+            envvar="GPUCAPT_CHANNELS",
+            metavar="rgb|bgr",
+            help="The order in the HDF5 files; bgr where OpenCV has read the pictures, unconverted.",
+        ),
+    ] = "rgb",
+) -> None:
+    """Make HDF5 files that an earlier captioner has preprocessed usable where they lie.
+
+    Checks them, and writes dataset.json and references beside them; changes nothing that is there.
+    """
+    from pipeline.dataset_commands import run_import_dataset
+
+    if channels not in ("rgb", "bgr"):
+        raise typer.BadParameter(f"channels must be rgb or bgr, not {channels!r}")
+    typer.echo(json.dumps(run_import_dataset(folder, channels)))

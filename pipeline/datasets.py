@@ -16,7 +16,9 @@ In the dataset's folder, for each SPLIT of TRAIN, VAL, TEST and with
                                     the SHA-256 of the pictures' CRC-32s (4 bytes each, big-endian)
 
 The names and the first, second, third and fifth file are those of the Show-Attend-and-Tell tutorial, so its
-readers accept them. A word is kept when the train split has it more than `min_word_freq` times.
+readers accept them. What it has written itself is read here once `gpucapt import-dataset` has added the rest
+(`pipeline/dataset_import.py`); there `channels` in dataset.json is "bgr" where the pictures are. A word is
+kept when the train split has it more than `min_word_freq` times.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ class CaptionedPictures:
         for index, entry in enumerate(_read_json(folder / f"{name}_REFERENCES_{base}.json")):
             self.names.append(entry["image"])
             self.references[str(index)] = entry["captions"]
+        self._is_bgr = self.manifest.get("channels") == "bgr"
         self._file: h5py.File | None = None
         self._views: NDArray[np.float16] | None = None
 
@@ -96,6 +99,8 @@ class CaptionedPictures:
         # HDF5 takes every position once only; with several processes a batch may have a picture twice.
         once, places = np.unique(chosen, return_inverse=True)
         pictures: NDArray[np.uint8] = self._file["images"][once]
+        if self._is_bgr:
+            pictures = np.ascontiguousarray(pictures[:, ::-1])
         return pictures if len(once) == len(chosen) else pictures[places]
 
     def _read_views(self, chosen: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float16]:
@@ -199,8 +204,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """dataset.json of a preprocessed dataset."""
     path = folder / MANIFEST
     if not path.is_file():
+        earlier = any(folder.glob("WORDMAP_*.json"))
+        cure = "gpucapt import-dataset makes an earlier captioner's files usable" if earlier else ""
         raise GpucaptError(
-            f"{folder} is not a preprocessed dataset: it lacks {MANIFEST}. Run gpucapt preprocess first."
+            f"{folder} is not a preprocessed dataset: it lacks {MANIFEST}."
+            f" {cure or 'Run gpucapt preprocess first'}."
         )
     manifest: dict[str, Any] = _read_json(path)
     return manifest

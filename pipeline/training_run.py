@@ -186,7 +186,7 @@ def _begin(plan: StagePlan, init_from: Path | None) -> CaptionNetwork:
 def _new_network(plan: StagePlan) -> CaptionNetwork:
     from model.captioner import build_network
 
-    weights = plan.recipe.encoder_weights
+    weights = None if plan.recipe.encoder_weights == "none" else plan.recipe.encoder_weights
     if weights is None or weights == "imagenet":
         return build_network(plan.config, plan.vocabulary, weights)
     with places.input_file(weights) as path:

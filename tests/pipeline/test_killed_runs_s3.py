@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,22 @@ class Place:
             for page in pages
             for item in page.get("Contents", [])
         }
+
+    def asleep(self, out: str, moment: str, *, lease: int) -> tuple[str, Worker]:
+        """A worker stopped when a key that begins with `moment` is there, and where its results go.
+
+        It may end before this process is given the processor again: then another one is tried.
+        """
+        for attempt in range(8):
+            prefix = f"{out}/{attempt}"
+            worker = self.start(prefix, GPUCAPT_LEASE=str(lease))
+            wait_until(partial(self._has, prefix, moment))
+            if worker.stop():
+                return prefix, worker
+        raise AssertionError("no worker was caught at work")
+
+    def _has(self, prefix: str, beginning: str) -> bool:
+        return any(key.startswith(beginning) for key in self.listed(prefix))
 
     def outputs(self, prefix: str) -> dict[str, tuple[str, str]]:
         """The same without what belongs to runs, and without what they keep for themselves."""
@@ -160,15 +177,7 @@ MOMENTS = {
 def test_a_worker_that_sleeps_while_another_takes_over_changes_nothing_when_it_wakes(
     place: Place, undisturbed: Undisturbed, moment: str
 ) -> None:
-    for attempt in range(
-        8
-    ):  # this process may itself be kept from the processor while the worker comes to its end
-        out = f"asleep/{moment}/{attempt}"
-        sleeper = place.start(out, GPUCAPT_LEASE="2")
-        wait_until(lambda: any(key.startswith(MOMENTS[moment]) for key in place.listed(out)))
-        if sleeper.stop():
-            break
-    assert sleeper.is_running, "it was never caught at work"
+    out, sleeper = place.asleep(f"asleep/{moment}", MOMENTS[moment], lease=2)
     other = place.start(out, GPUCAPT_LEASE="2")
     assert other.end() == 0, other.said()
     before = place.outputs(out)
@@ -180,13 +189,11 @@ def test_a_worker_that_sleeps_while_another_takes_over_changes_nothing_when_it_w
 
 @pytest.mark.slow
 def test_a_worker_that_slept_while_nobody_came_goes_on(place: Place, undisturbed: Undisturbed) -> None:
-    sleeper = place.start("slept", GPUCAPT_LEASE="1")
-    wait_until(lambda: any(key.startswith(".gpucapt/parts/") for key in place.listed("slept")))
-    sleeper.stop()
+    out, sleeper = place.asleep("slept", ".gpucapt/parts/", lease=1)
     time.sleep(1.5)
     sleeper.wake()
     assert sleeper.end() == 0, sleeper.said()
-    place.assert_like("slept", undisturbed.rows)
+    place.assert_like(out, undisturbed.rows)
 
 
 @pytest.mark.slow

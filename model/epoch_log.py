@@ -43,7 +43,8 @@ class Listeners:
 class StepTimes(Callback):
     """Times of a step: `batch_s` from one to the next, and what of it was waiting for data, `data_s`.
 
-    Both go into the logs as means over the epoch; a line every half minute says how far an epoch is.
+    Both go into the logs as means over the epoch; a line every half minute says how far an epoch is, and
+    how it goes.
     """
 
     def __init__(self) -> None:
@@ -71,14 +72,16 @@ class StepTimes(Callback):
         self._steps += 1
         if now - self._told > _LINE_EVERY_S:
             self._told = now
+            assert isinstance(pl_module, CaptioningModule)
             log.info(
-                "epoch %d/%s: batch %d/%d, %.3f s a batch, %.3f s of it waiting for data",
+                "epoch %d/%s: batch %d/%d, %.3f s a batch, %.3f s of it waiting for data, %s",
                 trainer.current_epoch + 1,
                 trainer.max_epochs,
                 batch_idx + 1,
                 trainer.num_training_batches,
                 self._batch / self._steps,
                 self._data / self._steps,
+                ", ".join(f"{name} {value:.4f}" for name, value in sorted(pl_module.so_far().items())),
             )
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

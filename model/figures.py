@@ -33,9 +33,12 @@ class Figures:
         totals = {name: sum(sums.get(name, 0.0) for sums, _ in parts) for sums, _ in parts for name in sums}
         counts = {name: sum(of.get(name, 0) for _, of in parts) for name in totals}
         means = {name: totals[name] / max(1, counts[name]) for name in totals}
-        if "loss" in means:
-            means["perplexity"] = math.exp(min(means["loss"], 50.0))
-        return means
+        return _with_perplexity(means)
+
+    def here(self) -> dict[str, float]:
+        """The means by now of this process alone."""
+        means = {name: total / max(1, self._counts[name]) for name, total in self.state().items()}
+        return _with_perplexity(means)
 
     def state(self) -> dict[str, float]:
         """The sums of this process."""
@@ -51,3 +54,9 @@ class Figures:
         figures._sums = {name: torch.tensor(total).double() for name, total in kept["sums"].items()}
         figures._counts = dict(kept["counts"])
         return figures
+
+
+def _with_perplexity(means: dict[str, float]) -> dict[str, float]:
+    if "loss" in means:
+        means["perplexity"] = math.exp(min(means["loss"], 50.0))
+    return means

@@ -77,6 +77,7 @@ class Recipe:
     cut_patience: int = 2  # and before the learning rate is cut; 0: never
     cut_factor: float = 0.5
     save_every: int = 0  # epochs between checkpoints that are kept beside the best and the last; 0: none
+    log_every: int = 20  # steps between the rows of steps.csv
     sample_captions: int = 6  # validation pictures whose captions are drawn after each epoch
     # the search, in validation and as the checkpoint's own
     validation_beam: int = 3
@@ -91,6 +92,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in (
             *("batch_size", "accumulate", "patience", "validation_beam", "max_length", "feature_views"),
+            "log_every",
             *("embedding_size", "hidden_size", "attention_size", "feature_size", "layers", "heads"),
         ):
             if getattr(self, name) is not None and getattr(self, name) < 1:

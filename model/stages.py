@@ -91,6 +91,11 @@ class StagePlan:
         return self.out / "last"
 
     @property
+    def steps(self) -> Path:
+        """The figures of single steps."""
+        return self.out / "steps.csv"
+
+    @property
     def metrics(self) -> Path:
         """The figures of all stages, a row an epoch."""
         return self.out / "metrics.csv"
@@ -144,6 +149,7 @@ class CaptioningModule(L.LightningModule):
         self.best = -1.0
         self.samples: list[Sample] = []
         self.updates = 0
+        self.of_step: Mapping[str, Tensor] = {}
         self._said: dict[str, str] = {}
         self._trained, self._validated = Figures(), Figures()
         self._since_best = 0
@@ -204,7 +210,12 @@ class CaptioningModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, figures, count = self.loss(self.features(batch), batch)
         self._trained.add(figures, count)
+        self.of_step = figures
         return loss
+
+    def so_far(self) -> dict[str, float]:
+        """The means over the epoch's steps by now, of this process."""
+        return self._trained.here()
 
     def _log(self, when: str, figures: Figures) -> None:
         for name, value in figures.means().items():

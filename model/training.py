@@ -30,6 +30,7 @@ from model.processes import here, wait_for_all
 from model.recipe import Recipe
 from model.rewards import CiderD
 from model.stages import Batch, CaptioningModule, Finetuning, SelfCritical, StagePlan
+from model.step_log import StepLog
 from model.stopping import StopOnSignal
 
 _LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -93,6 +94,7 @@ def _trainer(plan: StagePlan, device: torch.device, listeners: Listeners) -> L.T
                 enable_version_counter=False,
             ),
             EpochEnd(listeners),
+            StepLog(plan.steps, recipe.log_every),
             StepTimes(),  # after it, whose drawing and sending is no waiting for data
             StopOnSignal(plan.state, recipe.accumulate),
         ],

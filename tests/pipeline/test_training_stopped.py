@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import logging
+import math
 import os
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -135,6 +139,40 @@ def test_a_stage_goes_on_from_the_step_it_was_stopped_at(tmp_path: Path, stage: 
             run(out, stage, at=at)
         assert figures(out / "metrics.csv") == whole[:epochs]
         assert run(out, stage, resume=True) == whole
+
+
+def steps(out: Path) -> list[dict[str, str]]:
+    with (out / "steps.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_steps_are_written_down_once_each_also_by_a_run_that_was_stopped(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, log_every=2)
+    run(tmp_path / "whole", "decoder", recipe=recipe)
+    whole = steps(tmp_path / "whole")
+    assert [(row["epoch"], row["step"]) for row in whole] == [(e, s) for e in "123" for s in "24"]
+    for row in whole:
+        assert float(row["perplexity"]) == pytest.approx(math.exp(float(row["loss"])), rel=1e-4)
+        assert 0 <= float(row["top5"]) <= 1 and float(row["learning_rate"]) > 0 and not row["reward"]
+    out = tmp_path / "stopped"
+    with pytest.raises(Stopped):
+        run(out, "decoder", at=(1, 3), recipe=recipe)
+    with (out / "steps.csv").open("a") as file:
+        file.write("decoder,3,2,1.0\ndecoder,3,")  # of a process that went on, and was killed
+    run(out, "decoder", resume=True, recipe=recipe)
+    assert steps(out) == whole
+
+
+def test_a_long_epoch_tells_how_it_goes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.epoch_log._LINE_EVERY_S", 0.0)
+    with caplog.at_level(logging.INFO):
+        run(tmp_path, "decoder", epochs=1)
+    lines = [line for line in caplog.messages if line.startswith("epoch 1/1: batch 3/5, ")]
+    assert len(lines) == 1
+    told = re.search(r"waiting for data, loss (\S+), perplexity (\S+), top5 (\S+)$", lines[0])
+    assert told and float(told[2]) == pytest.approx(math.exp(float(told[1])), rel=1e-3)
 
 
 def test_stopping_does_not_lose_the_signal_handlers_that_were_there(tmp_path: Path) -> None:

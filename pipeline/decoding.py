@@ -33,6 +33,10 @@ _SAFE_INPUT = (
     "asf,avi,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,mxf,ogg"
 )
 
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_our_options: set[str] = set()
+"""What was set here: films and streams want different ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grabbed:
@@ -95,7 +99,7 @@ def frame_rate(capture: cv2.VideoCapture) -> float:
 def opened(path: Path, *, packets: bool = False) -> Iterator[cv2.VideoCapture]:
     """The film, to be closed at the end; with ``packets`` its packets come as they are, not decoded."""
     _require_content(path)
-    _keep_opencv_quiet()
+    keep_opencv_quiet(_SAFE_INPUT)
     import cv2
 
     with _utf8_name(path) as name:
@@ -121,10 +125,15 @@ def _require_content(path: Path) -> None:
         raise BadInput(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
-def _keep_opencv_quiet() -> None:
-    """What is wrong with a file is said once, by us. Must come before OpenCV opens its first video."""
+def keep_opencv_quiet(options: str) -> None:
+    """What is wrong with an input is said once, by us. Must come before OpenCV opens anything.
+
+    ``options`` are for FFmpeg, unless whoever runs this has set others.
+    """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", _SAFE_INPUT)
+    if os.environ.get(_OPTIONS) in (None, *_our_options):
+        _our_options.add(options)
+        os.environ[_OPTIONS] = options
     import cv2
 
     if "OPENCV_LOG_LEVEL" not in os.environ:

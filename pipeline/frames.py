@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.selection import Selection
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Frame", "Known", "Passage", "Selection", "read_video"]
+__all__ = ["Feed", "Frame", "Known", "Passage", "Selection", "read_video"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,16 @@ class Frame:
     """(height, width, 3), RGB, upright."""
     etag: str | None = None
     """The still's; None for videos."""
+
+
+class Feed(Protocol):
+    """Where the frames of a source come from that is no file: they come by themselves, and only once."""
+
+    def batches(self, most: int) -> Iterator[list[Frame]]:
+        """The frames as they come, at most so many at a time."""
+
+    def facts(self) -> dict[str, object]:
+        """What the manifest is to say about it, as JSON types."""
 
 
 Known = tuple[int, float]

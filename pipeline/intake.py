@@ -28,6 +28,7 @@ from pipeline.source_info import SourceInfo
 from pipeline.sources import Piece, SetAside, Source, still_entries
 from pipeline.stills import saved_rows
 from pipeline.storage import Entry
+from pipeline.streams.mark import SegmentMark
 from pipeline.turns import Turns
 
 _log = logging.getLogger("gpucapt")
@@ -284,13 +285,16 @@ class Intake:
         if source.piece is not None:
             with fenced(claim.assert_held):
                 Mark(source.piece).write(parts)
+        if source.feed is not None:
+            with fenced(claim.assert_held):
+                SegmentMark(info, source.feed.facts()).write(parts)
         work = Work(source, info, claim, parts, snapshot, first, film=self._film_links(source))
         self._in_flight.begin(work)
         self._progress.begin(source.key, first)
         return work
 
     def _film_links(self, source: Source) -> tuple[str, ...]:
-        if source.kind != "video" or source.entry is None:
+        if source.kind != "video" or source.entry is None or source.feed is not None:
             return ()
         order = self._order
         return film_links(
@@ -305,6 +309,8 @@ class Intake:
         try:
             for chunk in self._reader.read(work):
                 self._channel.put(chunk)
+                if work.source.feed is not None:  # what would fill the batch has not happened yet
+                    self._channel.put(None)
         except (Stopped, StorageUnavailable):
             raise
         except ClaimLost:

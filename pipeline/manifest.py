@@ -45,11 +45,13 @@ class Manifest:
     info: SourceInfo
     counts: Counts
     files: tuple[File, ...]
+    segment: dict[str, object] | None = None
+    """Of a stream: which part of it this is, and what is missing."""
 
     def to_json(self) -> bytes:
         """The content of manifest.json."""
         info = self.info
-        content = {
+        content: dict[str, object] = {
             "format": FORMAT,
             "source": info.key,
             "kind": info.kind,
@@ -58,6 +60,7 @@ class Manifest:
             "model_version": info.model_version,
             "settings": info.settings,
             "counts": asdict(self.counts),
+            **({} if self.segment is None else {"segment": self.segment}),
             "files": [asdict(file) for file in self.files],
             "created_at": now(),
         }

@@ -3,7 +3,8 @@
 ``.gpucapt/parts/<source key>/<fingerprint>/<first>-<last>.jsonl`` holds the rows of the positions from first
 to last, both included, one a line. A run that is killed goes on after the last of them. Numbers have twelve
 digits, so that the order of the names is the order of the rows. Beside the parts of a piece of a source lies
-``piece-<index>-of-<number>.json``, which says what the piece is and whether it is done.
+``piece-<index>-of-<number>.json``, which says what the piece is and whether it is done; beside those of a
+segment of a stream ``segment.json``, with all that is needed to publish them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from pipeline.rows import Row
 from pipeline.storage import Storage
 
 _FOLDER = ".gpucapt/parts"
-_NAME = re.compile(r"([0-9a-f]{16}-[0-9a-f]{32})/(?:(\d{12})-(\d{12})\.jsonl|piece-(\d+)-of-(\d+)\.json)")
+_NAME = re.compile(
+    r"([0-9a-f]{16}-[0-9a-f]{32})/(?:(\d{12})-(\d{12})\.jsonl|piece-(\d+)-of-(\d+)\.json|segment\.json)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +81,19 @@ class Parts:
         return next((row for row in rows if row.position == count - 1), None)
 
     def mark(self, content: bytes) -> None:
-        """Say something about the piece that the rows are of. Removed with them."""
+        """Say something about the piece, or the segment, that the rows are of. Removed with them."""
         self._storage.write(self._mark_key(), content)
 
     def read_mark(self) -> bytes | None:
-        """What was last said about the piece."""
+        """What was last said about the piece or the segment."""
         try:
             return self._storage.read(self._mark_key())
         except BadInput:
             return None
 
     def _mark_key(self) -> str:
-        assert self.piece is not None
+        if self.piece is None:
+            return f"{self._folder}/segment.json"
         return f"{self._folder}/piece-{self.piece[0]}-of-{self.piece[1]}.json"
 
     def rows(self) -> Iterator[Row]:
@@ -152,3 +156,12 @@ def find_parts(storage: Storage, source_key: str) -> list[Parts]:
             if match[4]:
                 found[match[1]] = int(match[4]), int(match[5])
     return [Parts(storage, source_key, fingerprint, piece) for fingerprint, piece in found.items()]
+
+
+def find_segments(storage: Storage, stream: str) -> Iterator[tuple[Parts, str]]:
+    """The parts of each segment of a stream that has some, and the segment's key."""
+    for entry in storage.list(f"{_FOLDER}/{stream}/"):
+        key, _, name = entry.key.removeprefix(f"{_FOLDER}/").rpartition("/")
+        segment, _, fingerprint = key.rpartition("/")
+        if name == "segment.json" and _NAME.fullmatch(f"{fingerprint}/{name}"):
+            yield Parts(storage, segment, fingerprint), segment

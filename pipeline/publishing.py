@@ -55,6 +55,7 @@ def publish(
 
     Raises BadInput when not one frame could be used, ClaimLost when another worker took the source over.
     """
+    feed = work.source.feed
     with ScratchFolder() as scratch:
         merged = scratch / "rows.jsonl"
         counts, first_error = _merge(work.parts.rows() if rows is None else rows, merged, go_on)
@@ -73,9 +74,10 @@ def publish(
             lambda: _rows(merged, go_on),
             outputs,
             story=story,
-            film=work.film,
+            film=work.film if feed is None else None,
         )
-        manifest = Manifest(work.info, counts, tuple(describe(outputs / name) for name in names))
+        files = tuple(describe(outputs / name) for name in names)
+        manifest = Manifest(work.info, counts, files, None if feed is None else feed.facts())
         _put(work, destination, merged, outputs, manifest, uploaders)
     discard(work, destination)
     return Published(counts, untold)

@@ -18,7 +18,7 @@ from pipeline.claims import Claim, ClaimLost
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
-from pipeline.frames import Frame, Known, Passage, read_video
+from pipeline.frames import Feed, Frame, Known, Passage, read_video
 from pipeline.images import decode_still, thumbnail
 from pipeline.loading import LazyModel
 from pipeline.orders import Order
@@ -112,6 +112,9 @@ class Reader:
 
         Raises BadInput when the source cannot be used, ClaimLost when another worker has taken it over.
         """
+        if work.source.feed is not None:
+            yield from self._feed(work, work.source.feed)
+            return
         items = self._video(work) if work.info.kind == "video" else self._stills(work)
         chunk: Chunk | None = None
         total = work.first
@@ -131,6 +134,25 @@ class Reader:
             yield chunk
         if total == 0 and work.source.piece is None:
             raise BadInput(f"{work.info.key}: there is no frame in it")
+        yield End(work, total)
+
+    def _feed(self, work: Work, feed: Feed) -> Iterator[Chunk | End]:
+        """What is there of it at a time is a chunk: who looks on does not wait until a batch is full."""
+        captioner, total = self._model.load(), work.first
+        for frames in feed.batches(self._model.batch_size):
+            if work.abandoned:
+                raise ClaimLost(work.info.key)
+            chunk = Chunk(work, total)
+            submitted = [
+                self._pool.submit(_prepared, frame, captioner, total + index)
+                for index, frame in enumerate(frames)
+            ]
+            for index, (row, image) in enumerate(map(_result, submitted)):
+                chunk.rows.append(row)
+                if image is not None:
+                    chunk.images[index] = image
+            total += len(frames)
+            yield chunk
         yield End(work, total)
 
     def _video(self, work: Work) -> Iterator[_Item]:

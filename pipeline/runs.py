@@ -26,7 +26,7 @@ from pipeline.progress import Progress, shown
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import check_provider
 from pipeline.sources import open_source
-from pipeline.storage import open_object, open_storage
+from pipeline.storage import Storage, open_object, open_storage
 
 DONE, FAILED, SOME_SET_ASIDE = 0, 1, 3
 
@@ -66,31 +66,36 @@ class CaptionRun:
             job = Job(order, model, outcomes, progress)
             with stopped_by_signals(job.stop), shown(progress, self.progress):
                 job.run()
-            totals = outcomes.totals
-            if totals.sources == 0:
+            if outcomes.totals.sources == 0:
                 raise GpucaptError(f"there is nothing to caption in {self.source}: no video and no picture")
-            summary = "nothing new"
             # A run that was killed after its last source has left no table: the next one makes up for it.
             untold = next(destination.list("runs/"), None) is None
-            if totals.captioned or totals.errors or untold:
-                run = Run(
-                    new_run_id(),
-                    location(self.source),
-                    destination.url,
-                    started,
-                    now(),
-                    job.model.name,
-                    job.model.version,
-                    self.settings.of_result("video"),
-                    time.monotonic() - began,
-                )
-                write_run_csv(run, outcomes, destination)
-                write_run_report(run, outcomes, destination)
-                write_summary(run, outcomes, destination)
-                summary = f"see {destination.url}/{run.folder}/report.html"
-            print_errors(outcomes)
-            print(f"{in_words(totals)}; {summary}")
-            return exit_code(totals)
+            run = Run(
+                new_run_id(),
+                location(self.source),
+                destination.url,
+                started,
+                now(),
+                job.model.name,
+                job.model.version,
+                self.settings.of_result("video"),
+                time.monotonic() - began,
+            )
+            return conclude(run, outcomes, destination, is_news=untold)
+
+
+def conclude(run: Run, outcomes: Outcomes, destination: Storage, *, is_news: bool = False) -> int:
+    """Write what is to be said of a run, if there is any news, and tell it; the exit code."""
+    totals = outcomes.totals
+    summary = "nothing new"
+    if totals.captioned or totals.errors or is_news:
+        write_run_csv(run, outcomes, destination)
+        write_run_report(run, outcomes, destination)
+        write_summary(run, outcomes, destination)
+        summary = f"see {destination.url}/{run.folder}/report.html"
+    print_errors(outcomes)
+    print(f"{in_words(totals)}; {summary}")
+    return exit_code(totals)
 
 
 def location(url: str) -> str:

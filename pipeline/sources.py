@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import Literal
 
 from model.errors import GpucaptError
+from pipeline.frames import Feed
 from pipeline.storage import Entry, Storage, open_object, open_storage
 
 Kind = Literal["video", "stills"]
@@ -67,6 +68,8 @@ class Source:
     entry: Entry | None = None
     """The video; or the still, where SOURCE was one still; None for a folder."""
     piece: Piece | None = None
+    feed: Feed | None = field(default=None, compare=False)
+    """What shows the frames of a source that is no file; its ``entry`` then only stands for it."""
 
     @property
     def claim_key(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -211,6 +212,7 @@ def local_path_of(url: str) -> Path:
         if machine not in ("", "localhost"):
             raise GpucaptError(f"{url} names a file on the machine {machine}; use file:///path")
         return Path("/" + unquote(path, errors="surrogateescape"))
+    url = re.sub(r"(?<=://)[^/]*@", "", url)  # without a password
     raise GpucaptError(f"{url}: {scheme}:// is not a storage this knows; give a folder or s3://bucket/prefix")
 
 

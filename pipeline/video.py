@@ -118,7 +118,7 @@ class _Reading:
         passage runs on to the end of the film. (And how a decoder makes up for what is missing may depend on
         all that came before: then the film is read from its start.)
         """
-        is_new = _DuplicateFilter() if self.selection.skip_duplicates else None
+        is_new = DuplicateFilter() if self.selection.skip_duplicates else None
         position, known, number = start.position, start.known, start.number - 1
         as_told = True
         for number, at_ms in frames:
@@ -178,10 +178,10 @@ def _chooser(path: Path, selection: Selection) -> Choose:
         middles = iter(scene_middles(path))
         return _AtNumbers(middles)
     interval_s = selection.interval_s
-    return _AtTimes(interval_s * 1000) if interval_s is not None else lambda number, at_ms: True
+    return AtTimes(interval_s * 1000) if interval_s is not None else lambda number, at_ms: True
 
 
-class _AtTimes:
+class AtTimes:
     """The first frame at or after each multiple of an interval, counted from the first frame."""
 
     def __init__(self, interval_ms: float) -> None:
@@ -214,7 +214,7 @@ class _AtNumbers:
         return True
 
 
-class _DuplicateFilter:
+class DuplicateFilter:
     """Whether a frame differs from the last one that did; by small copies, so that noise averages out."""
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from pipeline.reading import Chunk, End, Work
 from pipeline.rows import Row
 
 ROWS_A_PART = 256
+FEED_FLUSHED_S = 10.0
+"""What a stream has shown is never seen again: a killed run loses no more than so many seconds of it."""
 
 
 @dataclass(slots=True)
@@ -23,6 +26,7 @@ class _State:
     early: dict[int, list[Row]] = field(default_factory=dict)
     """Rows that came before their predecessors, by their first position."""
     total: int | None = None
+    flushed_s: float = field(default_factory=time.monotonic)
 
 
 class Writer:
@@ -47,7 +51,7 @@ class Writer:
                 rows = state.early.pop(state.end)
                 state.rows += rows
                 state.end += len(rows)
-                if state.end % self._rows_a_part == 0:
+                if state.end % self._rows_a_part == 0 or _is_due(work, state):
                     self._flush(work, state)
         return state.total if state.total is not None and state.end >= state.total else None
 
@@ -83,3 +87,8 @@ class Writer:
                 work.parts.take_back(state.rows)
                 raise
             state.rows = []
+            state.flushed_s = time.monotonic()
+
+
+def _is_due(work: Work, state: _State) -> bool:
+    return work.source.feed is not None and time.monotonic() - state.flushed_s >= FEED_FLUSHED_S

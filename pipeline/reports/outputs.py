@@ -20,13 +20,13 @@ def write_outputs(
     directory: Path,
     *,
     story: Story | None,
-    film: Sequence[str] = (),
+    film: Sequence[str] | None = (),
 ) -> list[str]:
     """Write the files of one source into ``directory`` (which exists); return their names in writing order.
 
     ``rows`` gives, each time it is called, a fresh stream of the source's rows in the order of their
     positions. Memory does not grow with their number. Existing files of the same names are replaced.
-    ``film``: relative URLs, from the report, of where a video may lie.
+    ``film``: relative URLs, from the report, of where a video may lie; None: there is none, as of a stream.
     """
     kinds: list[type[TableWriter]] = [JsonLines, Csv, Json]
     if info.kind == "video":

@@ -78,13 +78,14 @@ def write_page(
     *,
     story: Story | None,
     files: list[str],
-    film: Sequence[str] = (),
+    film: Sequence[str] | None = (),
 ) -> None:
     """Write the report page of a source to ``path``; ``files`` lie beside it and are linked to.
 
-    ``film``: relative URLs where a video may lie, besides its own name beside the page.
+    ``film``: relative URLs where a video may lie, besides its own name beside the page; None: there is no
+    film of it.
     """
-    is_film = info.kind == "video"
+    is_film = info.kind == "video" and film is not None
     style = asset("report.css")
     scripts = ("drawing.js", "report_film.js", "report.js") if is_film else ("drawing.js", "report.js")
     script = "".join(asset(name) for name in scripts)
@@ -100,7 +101,7 @@ def write_page(
         data=data,
         length=None if data.end_s is None else clock(data.end_s),
         low_confidence=LOW_CONFIDENCE,
-        film=film_json(film, chapters(rows), data.cues) if is_film and data.frames else None,
+        film=film_json(film or (), chapters(rows), data.cues) if is_film and data.frames else None,
         paragraphs=[] if story is None else [printable(text) for text in story.paragraphs],
         settings=shown_settings(info.settings),
         files=[(name, _FILE_LABELS[name]) for name in _FILE_LABELS if name in files],

@@ -1,0 +1,82 @@
+"""What a run left behind that was killed while it watched: its last segment is published as far as it came.
+
+For as long as this worker has the claim on the stream, nobody else works on its segments.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pipeline.claims import Claim, ClaimLost, Claims
+from pipeline.errors import BadInput
+from pipeline.fencing import fenced
+from pipeline.fingerprints import Snapshot
+from pipeline.frames import Frame
+from pipeline.manifest import read_done
+from pipeline.orders import Sink
+from pipeline.outcomes import Outcome
+from pipeline.parts import Parts, find_segments
+from pipeline.publishing import discard, publish
+from pipeline.reading import Work
+from pipeline.sources import Source
+from pipeline.storage import Storage
+from pipeline.streams.mark import SegmentMark
+
+_log = logging.getLogger("gpucapt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """A segment that shows nothing any more."""
+
+    told: dict[str, object]
+
+    def batches(self, most: int) -> Iterator[list[Frame]]:
+        """Nothing."""
+        return iter(())
+
+    def facts(self) -> dict[str, object]:
+        """What is still known of it."""
+        return self.told
+
+
+def publish_leftovers(
+    destination: Storage, stream: str, claims: Claims, sink: Sink, go_on: Callable[[], None]
+) -> None:
+    """Publish the segments of a stream that have rows but no manifest."""
+    for parts, key in list(find_segments(destination, stream)):
+        claim = claims.take(key)
+        if claim is None:  # a worker that lost the stream still ends its last segment
+            continue
+        try:
+            _publish(destination, parts, key, claim, sink, go_on)
+        except ClaimLost:
+            claim.abandon()
+        else:
+            claim.release()
+
+
+def _publish(
+    destination: Storage, parts: Parts, key: str, claim: Claim, sink: Sink, go_on: Callable[[], None]
+) -> None:
+    mark, done = SegmentMark.read(parts), read_done(destination, key)
+    rows = parts.resume()
+    last = parts.last(rows) if rows else None
+    if mark is None or last is None or done is not None:
+        with fenced(claim.assert_held):
+            parts.remove()
+        return
+    facts = {**mark.facts, "seconds": last.timestamp_s or 0.0, "dropped": None, "losses": None}
+    source = Source(key, "video", key, feed=_Gone(facts))
+    with Snapshot(()) as snapshot:
+        work = Work(source, mark.info, claim, parts, snapshot, rows)
+        try:
+            published = publish(work, destination, rows, go_on=go_on)
+        except BadInput as error:
+            discard(work, destination)
+            sink.add(Outcome(key, "set aside", reason=str(error)), ())
+            return
+    _log.info("%s: published %d frames that an earlier run left", key, rows)
+    sink.add(Outcome(key, "captioned", published.counts.frames, untold=published.untold), ())

@@ -46,10 +46,13 @@ class CaptionedPictures:
 
     `features`: the HDF5 file of `store_features`, read in place of the pictures. Which of a picture's views
     is read is drawn by the number that comes with its position (pipeline/epoch_batches.py); without one it is
-    the first, the picture as it is.
+    the first, the picture as it is. `channels`: the order in which pictures are wanted, whatever it is in the
+    file.
     """
 
-    def __init__(self, folder: Path, split: str, *, features: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, split: str, *, features: Path | None = None, channels: str = "rgb"
+    ) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder)
         base, name = self.manifest["base"], split.upper()
@@ -67,7 +70,7 @@ class CaptionedPictures:
         for index, entry in enumerate(_read_json(folder / f"{name}_REFERENCES_{base}.json")):
             self.names.append(entry["image"])
             self.references[str(index)] = entry["captions"]
-        self._is_bgr = self.manifest.get("channels") == "bgr"
+        self._turned_round = self.manifest.get("channels", "rgb") != channels
         self._file: h5py.File | None = None
         self._views: NDArray[np.float16] | None = None
 
@@ -99,7 +102,7 @@ class CaptionedPictures:
         # HDF5 takes every position once only; with several processes a batch may have a picture twice.
         once, places = np.unique(chosen, return_inverse=True)
         pictures: NDArray[np.uint8] = self._file["images"][once]
-        if self._is_bgr:
+        if self._turned_round:
             pictures = np.ascontiguousarray(pictures[:, ::-1])
         return pictures if len(once) == len(chosen) else pictures[places]
 

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from pipeline.datasets import CaptionedPictures
 
 
-def store_views(data: Path, folder: Path, network: CaptionNetwork, recipe: Recipe) -> None:
-    """Features of the train and val pictures, in `folder`; those that this encoder gave already are kept."""
+def store_views(
+    data: Path, folder: Path, network: CaptionNetwork, recipe: Recipe, channels: str = "rgb"
+) -> None:
+    """Features of the train and val pictures, in `folder`; those that this encoder gave already are kept.
+
+    `channels`: the order that the encoder wants.
+    """
     import torch
 
     from model.processes import here, wait_for_all
@@ -31,7 +36,7 @@ def store_views(data: Path, folder: Path, network: CaptionNetwork, recipe: Recip
     encoder = _digest(network.encoder)
     for split in ("train", "val"):
         views = recipe.feature_views if split == "train" else 1
-        pictures = CaptionedPictures(data, split)
+        pictures = CaptionedPictures(data, split, channels=channels)
 
         def encode(pixels: NDArray[np.uint8], first: int, views: int = views) -> NDArray[np.float16]:
             generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + first)
@@ -43,7 +48,8 @@ def store_views(data: Path, folder: Path, network: CaptionNetwork, recipe: Recip
             encode,
             pictures,
             folder / f"features-{split}.hdf5",
-            made_by=f"encoder {encoder}, {views} views, seed {recipe.seed}, {_name(pictures)}",
+            made_by=f"encoder {encoder}, {views} views, seed {recipe.seed}, {_name(pictures)}"
+            + (", bgr" if channels == "bgr" else ""),
             share=(me.rank, me.world),
             meet=wait_for_all,
             progress=log_progress(f"{split} pictures encoded"),
@@ -65,7 +71,7 @@ def _digest(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_data(data: Path, recipe: Recipe, features: Path | None) -> Data:
+def load_data(data: Path, recipe: Recipe, features: Path | None, channels: str = "rgb") -> Data:
     """Batches of pictures, or of stored features where `features` names their folder."""
     import torch
     from torch.utils.data import DataLoader
@@ -83,7 +89,7 @@ def load_data(data: Path, recipe: Recipe, features: Path | None) -> Data:
 
     def load(split: str) -> tuple[Any, CaptionedPictures]:
         stored = features / f"features-{split}.hdf5" if features else None
-        pictures = CaptionedPictures(data, split, features=stored)
+        pictures = CaptionedPictures(data, split, features=stored, channels=channels)
         batches = EpochBatches(
             len(pictures),
             recipe.batch_size,

@@ -58,7 +58,7 @@ def train(
     if me.is_first:
         write_recipe(out, recipe)
     wait_for_all()
-    plans = plan_stages(out, recipe, vocabulary, manifest)
+    plans = plan_stages(out, recipe, vocabulary, manifest, _goes_on_from(out, init_from, resume=resume))
     try:
         _run_stages(plans, data, output, resume=resume, init_from=init_from)
     except Stopped:
@@ -90,27 +90,53 @@ def write_recipe(out: Path, recipe: Recipe) -> None:
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
 
 
-def _config(recipe: Recipe, image_size: int) -> CheckpointConfig:
+def _goes_on_from(out: Path, init_from: Path | None, *, resume: bool) -> CheckpointConfig | None:
+    """What the network is, that training goes on with: its own of before, or the one to begin with."""
+    from model.captioner import CheckpointConfig
+    from model.checkpoint import read_config
+
+    before = out / "last" if resume and (out / "last").is_dir() else init_from
+    return None if before is None else CheckpointConfig.from_json(read_config(before))
+
+
+def _config(recipe: Recipe, image_size: int, begun: CheckpointConfig | None) -> CheckpointConfig:
+    """A network as the recipe wants it. What recipes do not speak of is as in the one to begin with, where
+    that has the same encoder or decoder: imported ones differ in more than there are options for, also in the
+    order of their channels.
+    """
     from model.captioner import CheckpointConfig, SearchDefaults
     from model.preparation import Preparation
 
+    encoder: dict[str, Any] = {"name": recipe.encoder, "grid": recipe.grid}
+    decoder: dict[str, Any] = {"name": recipe.decoder, "options": recipe.decoder_options()}
+    preparation = Preparation(size=image_size)
+    if begun is not None and begun.encoder["name"] == recipe.encoder:
+        grid = begun.encoder.get("grid") if recipe.grid is None else recipe.grid
+        encoder = {**begun.encoder, "grid": grid}
+        preparation = Preparation(size=image_size, channels=begun.preparation.channels)
+    if begun is not None and begun.decoder["name"] == recipe.decoder:
+        decoder["options"] = {**begun.decoder.get("options", {}), **decoder["options"]}
     return CheckpointConfig(
         name=recipe.name,
-        encoder={"name": recipe.encoder, "grid": recipe.grid},
-        decoder={"name": recipe.decoder, "options": recipe.decoder_options()},
-        preparation=Preparation(size=image_size),
+        encoder=encoder,
+        decoder=decoder,
+        preparation=preparation,
         search=SearchDefaults(recipe.max_length, recipe.length_penalty),
         training={},
     )
 
 
 def plan_stages(
-    out: Path, recipe: Recipe, vocabulary: Vocabulary, manifest: dict[str, Any]
+    out: Path,
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    manifest: dict[str, Any],
+    begun: CheckpointConfig | None = None,
 ) -> list[StagePlan]:
-    """The stages that a recipe wants, one after the other."""
+    """The stages that a recipe wants, one after the other. `begun`: of the network that they go on with."""
     from model.stages import StagePlan
 
-    config = _config(recipe, int(manifest["settings"]["image_size"]))
+    config = _config(recipe, int(manifest["settings"]["image_size"]), begun)
     trained: dict[str, Any] = {
         "dataset": manifest["base"],
         "recipe": _portable(recipe),
@@ -152,14 +178,14 @@ def _run_stages(
     left = [plan for plan in plans if plan not in done]
     network = load_network(done[-1].best)[2] if done else _begin(plans[0], init_from)
     for plan in left:
-        recipe = plan.recipe
+        recipe, channels = plan.recipe, plan.config.preparation.channels
         seen = _SEEN[plan.stage].format(views=recipe.feature_views, part=recipe.encoder_trained)
         log.info("stage %s: %s", plan.stage, seen)
         features = None if plan.stage == "finetune" else plan.out / ".training"
         if features is not None:
-            store_views(data, features, network, recipe)
+            store_views(data, features, network, recipe, channels)
         told = listeners(data, output)
-        network = run_stage(plan, network, load_data(data, recipe, features), told, resume=resume)
+        network = run_stage(plan, network, load_data(data, recipe, features, channels), told, resume=resume)
 
 
 def _begin(plan: StagePlan, init_from: Path | None) -> CaptionNetwork:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
+import torch
 
+from model.captioner import load_captioner
+from model.recipe import Recipe
+from pipeline.datasets import CaptionedPictures
+from pipeline.training_commands import run_train
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.captioned import make_dataset
 
@@ -61,6 +68,37 @@ def test_a_registered_model_goes_by_its_name(folder: Path, name: str) -> None:
     done = gpucapt(folder, "train", folder / "data", out, f"--init-from={name}", *options)
     assert done.returncode == 0, done.stderr
     assert f"{folder}/models/ours/1" in done.stderr
+
+
+def test_what_recipes_do_not_speak_of_stays_as_in_the_model_to_begin_with(folder: Path) -> None:
+    """An imported captioner may see blue first, and attend by tanh, which no recipe asks for."""
+    start = make_tiny_checkpoint(folder / "blue first")
+    config = json.loads((start / "config.json").read_text())
+    config["preparation"]["channels"] = "bgr"
+    config["decoder"]["options"] |= {"attention": "additive", "attention_activation": "tanh"}
+    config["encoder"] |= {"grid": 4, "options": {"norm": False}}
+    (start / "config.json").write_text(json.dumps(config))
+    settings = {name.replace("-", "_"): value for name, value in OPTIONS.items()}
+    recipe = Recipe.from_dict({**settings, "device": "cpu", "batch_size": 12})
+    out = folder / "from blue first"
+    run_train(str(folder / "data"), str(out), recipe, init_from=str(start))
+    # Going on knows what it began, without being told again.
+    longer = Recipe.from_dict({**recipe.to_dict(), "finetune_epochs": 1})
+    trained = run_train(str(folder / "data"), str(out), longer, resume=True)
+    for name in ("last", "checkpoint"):
+        kept = json.loads((out / name / "config.json").read_text())
+        assert kept["preparation"]["channels"] == "bgr"
+        assert kept["decoder"]["options"]["attention_activation"] == "tanh"
+        assert kept["encoder"] == config["encoder"]
+    assert trained.checkpoint == str(out / "checkpoint")
+    # What it has learned from is what it sees in use.
+    picture = CaptionedPictures(folder / "data", "train").batch([0])["pictures"][0]
+    captioner = load_captioner(start, device="cpu", precision="fp32")
+    with torch.inference_mode():
+        seen = captioner.encoder(torch.from_numpy(captioner.prepare(picture.transpose(1, 2, 0))[None]))
+    with h5py.File(out / ".training" / "features-train.hdf5") as file:
+        stored = torch.from_numpy(file["features"][0, 0]).float()
+    assert torch.allclose(seen[0].float(), stored, atol=2e-2, rtol=2e-2)
 
 
 def test_a_model_that_there_is_not_is_named(folder: Path) -> None:

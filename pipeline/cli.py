@@ -17,6 +17,7 @@ from pipeline.dataset_options import register as register_datasets
 from pipeline.errors import WrongUsage
 from pipeline.evaluation_options import register as register_evaluation
 from pipeline.heap import keep_freed_memory
+from pipeline.importing.command import register as register_importing
 from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
 from pipeline.last_line import last_line_kept
@@ -49,6 +50,7 @@ register_training(app)
 register_evaluation(app)
 register_promotion(app)
 register_serve(app)
+register_importing(app)
 app.command()(ask)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.importing import attentive, cut, plain
 from pipeline.importing.layouts import Layout
 
-LAYOUTS: tuple[Layout, ...] = ()
+LAYOUTS: tuple[Layout, ...] = (attentive.recognise, cut.recognise, plain.recognise)

@@ -15,10 +15,18 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from pipeline.errors import BadInput, one_line
-from pipeline.importing.pickles import Known, Module, UnsafeFile, Window, load
+from pipeline.importing.pickles import MAX_READ, Known, Module, UnsafeFile, Window, load
 from pipeline.importing.tensors import STORAGES, Storage, Storages, rebuild, rebuild_parameter
 
-__all__ = ["Module", "UnsafeFile", "read_checkpoint", "read_vocabulary", "state_dict_of", "words_of"]
+__all__ = [
+    "Module",
+    "UnsafeFile",
+    "read_checkpoint",
+    "read_file",
+    "read_vocabulary",
+    "state_dict_of",
+    "words_of",
+]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a file that torch wrote before 1.6."""
@@ -247,10 +255,7 @@ def read_vocabulary(path: Path) -> list[str]:
 
     The marks keep the names that they have in the file.
     """
-    with path.open("rb") as file:
-        start = file.read(1)
-    content = _read_json(path) if start == b"{" else read_checkpoint(path)
-    words = words_of(content)
+    words = words_of(read_file(path))
     if words is None:
         raise BadInput(f"{path} is not a vocabulary: neither a word map (WORDMAP_….json) nor a pickled one.")
     return words
@@ -269,8 +274,21 @@ def words_of(content: Any) -> list[str] | None:
     return [by_index[index] for index in range(len(content))]
 
 
-def _read_json(path: Path) -> Any:
+def read_file(path: Path) -> Any:
+    """What a file of any of the kinds holds: see `read_checkpoint`, or what its JSON says."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            start = file.read(64)
+            if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+                return read_checkpoint(path)
+            rest = file.read(MAX_READ)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: there is no such file.") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}).") from error
+    try:
+        if len(rest) == MAX_READ:
+            raise ValueError("too large")
+        return json.loads((start + rest).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not valid JSON; get it again.") from error
+        raise BadInput(f"{path} is not a word map in whole JSON; get it again.") from error

@@ -1,0 +1,128 @@
+"""`gpucapt import-checkpoint`: files of an earlier captioner in, a checkpoint directory out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.captioner import CheckpointConfig, build_network
+from model.checkpoint import write_checkpoint
+from model.errors import GpucaptError
+from model.vocabulary import Vocabulary
+from pipeline import places
+from pipeline.errors import BadInput, one_line
+from pipeline.importing.layouts import File, Imported, Words
+from pipeline.importing.registry import LAYOUTS
+from pipeline.importing.unpickling import read_file, words_of
+
+log = logging.getLogger("gpucapt")
+
+
+def import_checkpoint(files: Sequence[str], destination: str) -> str:
+    """Turn the files of an earlier captioner into a checkpoint directory, and return the captioner's name.
+
+    Which file is what shows in its content. Paths or s3:// URLs. Raises BadInput naming the file that
+    cannot be used, and GpucaptError for a destination that cannot be.
+    """
+    with places.output_folder(destination) as output:
+        _check_free(output, destination)
+        with ExitStack() as fetched:
+            paths = [fetched.enter_context(places.input_file(url)) for url in files]
+            imported, vocabulary = _imported(paths)
+        write_checkpoint(output.path, imported.config, vocabulary, imported.tensors)
+    name: str = imported.config["name"]
+    return name
+
+
+def _check_free(output: places.Output, destination: str) -> None:
+    taken = next(output.storage.list(), None) is not None if output.storage else output.path.exists()
+    if taken and (output.storage or not output.path.is_dir() or any(output.path.iterdir())):
+        raise GpucaptError(f"{one_line(destination)} exists already: name a folder that is not there yet.")
+
+
+def _imported(paths: Sequence[Path]) -> tuple[Imported, Vocabulary]:
+    """The checkpoint that the files make, complete and fitting. What they held besides is let go of."""
+    files, vocabularies = [], []
+    for path in paths:
+        name = one_line(str(path))
+        content = read_file(path)
+        words = words_of(content)
+        if words is None:
+            files.append(File(name, content))
+        else:
+            vocabularies.append(Words(name, words))
+    if len(vocabularies) > 1:
+        raise BadInput(
+            f"{vocabularies[0].name} and {vocabularies[1].name} are vocabularies both; give one of them."
+        )
+    vocabulary = vocabularies[0] if vocabularies else None
+    if not files:
+        raise BadInput(
+            f"{vocabulary.name if vocabulary else 'This'} is a vocabulary;"
+            " give the checkpoint that goes with it, too."
+        )
+    found = next((found for layout in LAYOUTS if (found := layout(files, vocabulary)) is not None), None)
+    if found is None:
+        raise BadInput(
+            f"{files[0].name}: {_unknown(files[0].content)} See docs/seeds.md for what can be imported."
+        )
+    try:
+        words_here = Vocabulary(tuple(found.words))
+    except GpucaptError as error:
+        raise BadInput(f"{vocabulary.name if vocabulary else files[0].name}: {error}") from error
+    _check(found, words_here, files[0].name)
+    origin = {path.name: _digest(path) for path in paths}
+    training = {**found.config["training"], "imported_from": origin}
+    return Imported(
+        {**found.config, "training": training}, _independent(found.tensors), found.words
+    ), words_here
+
+
+def _unknown(content: Any) -> str:
+    if isinstance(content, dict):
+        names = ", ".join(repr(one_line(str(name)))[:40] for name in list(content)[:4])
+        return f"It holds {names or 'nothing'}, which is no checkpoint of a captioner that is known here."
+    return "It is no checkpoint of a captioner that is known here."
+
+
+def _check(found: Imported, words: Vocabulary, name: str) -> None:
+    """Compare all names and shapes with the network's, which is built without memory for its weights."""
+    config = CheckpointConfig.from_json(found.config)
+    with torch.device("meta"):
+        wanted = {key: tensor.shape for key, tensor in build_network(config, words).state_dict().items()}
+    there = {key: tensor.shape for key, tensor in found.tensors.items()}
+    if wanted != there:
+        first = min(key for key in wanted.keys() | there.keys() if wanted.get(key) != there.get(key))
+        raise BadInput(
+            f"{name}: its network is not as it should be; {first} is {_shape(there.get(first))}"
+            f" instead of {_shape(wanted.get(first))}."
+        )
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else " × ".join(map(str, shape)) or "a number"
+
+
+def _independent(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no memory, as a file of tensors needs them, of numbers that it can hold."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.float() if tensor.dtype == torch.float64 else tensor
+        storage = tensor.untyped_storage()
+        shared = storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes
+        own[name] = tensor.contiguous().clone() if shared else tensor.contiguous()
+        seen.add(storage.data_ptr())
+    return own
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,146 @@
+"""The tutorial's files, and those of two captioners that grew from it: the captions stay word for word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.captioner import Captioner, load_captioner
+from pipeline.importing.importer import import_checkpoint
+from tests.importing.originals import tutorial
+from tests.importing.saving import photographs, save, settle
+
+SENTENCES = (
+    "a woman in an orange suit smiles",
+    "a brown cat looks at you",
+    "a cup of coffee on a wooden table",
+    "a rocket stands on its pad at night",
+    "many galaxies in the dark sky",
+    "a red motorcycle in a garage",
+    "a temple behind green trees",
+    "a big yellow flower",
+    "an officer in front of a flag",
+)
+WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()} - {"wooden"})
+WORD_MAP = {"<pad>": 0, **{word: i for i, word in enumerate(WORDS, 1)}}
+WORD_MAP |= {mark: len(WORD_MAP) + i for i, mark in enumerate(("<unk>", "<start>", "<end>"))}
+MARKS = {"<pad>", "<unk>", "<start>", "<end>"}
+
+
+def words_of(indices: list[int]) -> list[str]:
+    names = {index: word for word, index in WORD_MAP.items()}
+    return [names[index] for index in indices if names[index] not in MARKS]
+
+
+def encoded(sentence: str) -> list[int]:
+    return [
+        WORD_MAP["<start>"],
+        *(WORD_MAP.get(word, WORD_MAP["<unk>"]) for word in sentence.split()),
+        WORD_MAP["<end>"],
+    ]
+
+
+def train(decoder: nn.Module, cells: Tensor, steps: int = 150) -> None:
+    """Learn the sentences a little: enough that every picture has a caption of its own, and few are sure."""
+    rows = [encoded(sentence) for sentence in SENTENCES]
+    longest = max(map(len, rows))
+    words = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    learner = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    for _ in range(steps):
+        scores = decoder(cells, words[:, :-1])
+        loss = nn.functional.cross_entropy(scores.flatten(0, 1), words[:, 1:].flatten(), ignore_index=0)
+        learner.zero_grad()
+        loss.backward()
+        learner.step()
+    decoder.eval()
+
+
+def trained(
+    encoder: nn.Module, decoder: nn.Module, prepare: Callable[[np.ndarray], Tensor]
+) -> dict[str, Tensor]:
+    """The prepared photographs by name, after both have seen them."""
+    images = {name: prepare(picture) for name, picture in photographs().items()}
+    settle(encoder, torch.cat(list(images.values())))
+    with torch.no_grad():
+        cells = torch.cat([encoder(image) for image in images.values()]).flatten(1, 2)
+    train(decoder, cells)
+    return images
+
+
+def assert_same_captions(
+    captioner: Captioner, encoder: nn.Module, decoder: nn.Module, images: dict[str, Tensor]
+) -> None:
+    """Every photograph, for each beam size; and they are no captions that any network would give."""
+    pictures = [captioner.prepare(picture) for picture in photographs().values()]
+    for beam_size in (1, 3, 5):
+        theirs = [
+            words_of(tutorial.caption_image_beam_search(encoder, decoder, image, WORD_MAP, beam_size))
+            for image in images.values()
+        ]
+        ours = captioner.caption(pictures, beam_size=beam_size, max_length=50)
+        assert [list(caption.words) for caption in ours] == theirs
+        assert len(set(map(tuple, theirs))) > 5
+
+
+def word_map(folder: Path) -> Path:
+    path = folder / "WORDMAP_coco_5_cap_per_img_5_min_word_freq.json"
+    path.write_text(json.dumps(WORD_MAP))
+    return path
+
+
+def imported(*files: Path, to: Path) -> Captioner:
+    import_checkpoint([str(file) for file in files], str(to))
+    return load_captioner(to, device="cpu", precision="fp32")
+
+
+def checkpoint_of(encoder: nn.Module, decoder: nn.Module) -> dict[str, object]:
+    """What the tutorial's `save_checkpoint` puts into a file, after a step of its optimiser."""
+    optimiser = torch.optim.Adam(decoder.parameters(), lr=4e-4)
+    decoder.zero_grad()
+    sum(parameter.sum() for parameter in decoder.parameters()).backward()  # type: ignore[union-attr]
+    state = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    optimiser.step()
+    decoder.load_state_dict(state)
+    return {
+        "epoch": 17,
+        "epochs_since_improvement": 2,
+        "bleu-4": 0.2424,
+        "encoder": encoder,
+        "decoder": decoder,
+        "encoder_optimizer": None,
+        "decoder_optimizer": optimiser,
+    }
+
+
+@pytest.fixture(scope="module")
+def network() -> tuple[nn.Module, nn.Module, dict[str, Tensor]]:
+    torch.manual_seed(0)
+    encoder = tutorial.Encoder("resnet18")
+    decoder = tutorial.DecoderWithAttention(24, 20, 48, len(WORD_MAP), encoder_dim=512)
+    return encoder, decoder, trained(encoder, decoder, tutorial.prepared)
+
+
+NAMES: dict[str, ModuleType] = {"models": tutorial}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["torch ≥ 1.6", "torch < 1.6"])
+def test_the_tutorials_captions_stay_word_for_word(network, tmp_path: Path, legacy: bool) -> None:
+    encoder, decoder, images = network
+    path = save(
+        checkpoint_of(encoder, decoder), tmp_path / "BEST_checkpoint_coco.pth.tar", NAMES, legacy=legacy
+    )
+    captioner = imported(word_map(tmp_path), path, to=tmp_path / "mine")
+    assert_same_captions(captioner, encoder, decoder, images)
+    assert captioner.config.preparation.channels == "rgb"
+    assert captioner.config.encoder == {"name": "resnet18", "grid": 14}
+    origin = captioner.config.training
+    assert origin["epoch"] == 17
+    assert origin["bleu-4"] == 0.2424
+    assert set(origin["imported_from"]) == {path.name, "WORDMAP_coco_5_cap_per_img_5_min_word_freq.json"}

@@ -117,17 +117,43 @@ def go_on(
     file: File,
     provider: Provider = "outline",
     steer: Steer = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            envvar="GPUCAPT_FROM",
+            metavar="PICTURE",
+            help="A picture that says how it goes instead.",
+        ),
+    ] = None,
     out: Out = None,
     markdown: Markdown = None,
+    model: options.Model = None,
+    beam_size: options.BeamSize = 5,
+    max_length: options.MaxLength = 40,
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
 ) -> None:
-    """Add a turn; with --steer, one that follows a line of your own."""
+    """Add a turn; with --steer, one that follows a line of your own, with --from what a picture shows."""
+    from pipeline.settings import CaptionSettings, Resources
     from pipeline.stories import continue_story
-    from pipeline.story_files import read_story, require_another, write_markdown, write_story
+    from pipeline.story_files import line_of_picture, read_story, require_another, write_markdown, write_story
 
-    require_another(markdown, file, out)
+    require_another(markdown, file, out, picture)
+    if picture is not None and steer is not None:
+        raise typer.BadParameter("a turn follows a --steer or a picture (--from): give one of them")
     _known(provider)
     teller = _Teller()
-    longer = continue_story(read_story(file), provider, prompt=steer, told=teller.told)
+    before = read_story(file)
+    if picture is not None:
+        try:
+            settings = CaptionSettings(
+                beam_size=beam_size, max_length=max_length, precision=precision, model=model
+            )
+        except GpucaptError as error:
+            raise typer.BadParameter(str(error)) from error
+        steer = line_of_picture(picture, out, settings, Resources(device))
+    longer = continue_story(before, provider, prompt=steer, told=teller.told)
     write_story(longer, out or file)
     if markdown is not None:
         write_markdown(longer, markdown)

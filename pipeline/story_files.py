@@ -90,10 +90,24 @@ def write_markdown(story: Story, place: str) -> None:
 def require_another(markdown: str | None, *others: str | None) -> None:
     """Raise WrongUsage where the Markdown would replace what the story is told from, or the story itself."""
     for other in others:
-        if markdown is None or other is None or is_s3(markdown) != is_s3(other):
-            continue
-        if markdown == other or (not is_s3(other) and _is_same_file(Path(markdown), Path(other))):
+        if _is_same(markdown, other):
             raise WrongUsage(f"the Markdown would replace {other}; name another file")
+
+
+def _is_same(place: str | None, other: str | None) -> bool:
+    if place is None or other is None or is_s3(place) != is_s3(other):
+        return False
+    return place == other or (not is_s3(other) and _is_same_file(Path(place), Path(other)))
+
+
+def line_of_picture(place: str, out: str | None, settings: CaptionSettings, resources: Resources) -> str:
+    """A picture's caption as the line that a story goes on by, which is to be written to another file. Raises
+    BadInput where it is no picture.
+    """
+    if _is_same(out, place):
+        raise WrongUsage(f"the story would replace {place}; name another file")
+    (row,) = picture_material(place, settings, resources).rows
+    return f"Then: {row.caption}."
 
 
 def picture_material(place: str, settings: CaptionSettings, resources: Resources) -> Material:

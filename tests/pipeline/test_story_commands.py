@@ -109,9 +109,25 @@ def test_a_story_is_begun_with_a_picture(tmp_path: Path) -> None:
     assert "The picture shows" in told
 
 
+def test_a_story_goes_on_with_a_picture(story: Path, tmp_path: Path, tiny_model: Path) -> None:
+    picture = write_stills(tmp_path / "my album", 1) / "000.png"
+    options = ("--model", tiny_model, "--beam-size", 1, "--precision", "fp32", "--device", "cpu")
+    succeed("new", "--from", picture, "--out", tmp_path / "other.json", *options)
+    material = json.loads((tmp_path / "other.json").read_text())["material"]
+    caption = material["scenes"][0]["captions"][0]["caption"]
+    told = succeed("continue", story, "--from", picture, *options)
+    turn = read(story).turns[-1]
+    assert turn.kind == "steer" and turn.prompt == f"Then: {caption}."
+    assert caption in told
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["continue", "STORY", "--from", "FILM"], "this is no picture"),
+        (["continue", "STORY", "--from", "FILM", "--out", "FILM"], "the story would replace"),
+        (["continue", "STORY", "--from", "p.jpg", "--steer", "x"], "give one of them"),
+        (["continue", "STORY", "--from", "p.jpg", "--beam-size", "0"], "beam-size must be at least 1"),
         (["new", "--out", "x.json"], "give one"),
         (["new", "--out", "x.json", "--from", "a.json", "--text", "b"], "give one"),
         (["new", "--out", "x.json", "--text", "b", "--provider", "me"], "provider must be one of outline"),

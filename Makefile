@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 demo_extras := worker,airflow,web,demo
-test_extras := worker,train,airflow,web,timm,demo,dev
+test_extras := worker,train,export,airflow,web,timm,demo,dev
 demo_ready := $(VENV)/.ready-demo
 test_ready := $(VENV)/.ready-test
 

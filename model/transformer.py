@@ -54,7 +54,7 @@ class Transformer(Decoder):
         cells = self.dropout(self.project(features.flatten(1, 2)))
         image = tuple(layer.look(cells) for layer in self._layers())
         # (B, K = 1, no words, keys and values)
-        none = tuple(seen.new_zeros(len(cells), 1, 0, 2 * self.norm.normalized_shape[0]) for seen in image)
+        none = tuple(seen.new_zeros(seen.shape[0], 1, 0, 2 * self.norm.normalized_shape[0]) for seen in image)
         return DecoderState(image, none)
 
     def step(self, words: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, Tensor]:
@@ -148,8 +148,8 @@ class _Layer(nn.Module):
         query, past = new[..., :size], torch.cat([past, new[..., size:]], dim=2)
         keys, values = map(self._split, past.chunk(2, dim=3))
         # One word may see all that are there; several at once each see what came before them.
-        causal = words.shape[2] > 1
-        looked = F.scaled_dot_product_attention(self._split(query), keys, values, is_causal=causal)
+        causal = bool(words.shape[2] > 1)  # tracing, for an export, makes a tensor of the comparison
+        looked = _looked(self._split(query), keys, values, causal=causal)
         hidden = hidden + self.dropout(self.self_out(words.pick(self._join(looked))))
         query = words.spread(self.image_query(self.norm_image(hidden)))
         looked, attention = self._look(query, cells, maps=maps)
@@ -178,6 +178,14 @@ class _Layer(nn.Module):
     def _join(values: Tensor) -> Tensor:
         """The other way round."""
         return values.transpose(-3, -2).flatten(-2)
+
+
+def _looked(query: Tensor, keys: Tensor, values: Tensor, *, causal: bool) -> Tensor:
+    """Attention, each (B, K, heads, T, size). In four dimensions torch has faster kernels, and ONNX any."""
+    looked = F.scaled_dot_product_attention(
+        query.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), is_causal=causal
+    )
+    return looked.view(query.shape)
 
 
 def _positions(places: Tensor, size: int) -> Tensor:

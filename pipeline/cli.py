@@ -16,6 +16,7 @@ from pipeline.cores import limit_threads
 from pipeline.dataset_options import register as register_datasets
 from pipeline.errors import WrongUsage
 from pipeline.evaluation_options import register as register_evaluation
+from pipeline.export_commands import register as register_export
 from pipeline.heap import keep_freed_memory
 from pipeline.importing.command import register as register_importing
 from pipeline.ingest_commands import ingest
@@ -31,6 +32,7 @@ from pipeline.training_options import register as register_training
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "cv2", "h5py", "safetensors", "numpy", "PIL"), "worker"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
     **dict.fromkeys(("fastapi", "uvicorn", "starlette", "python_multipart", "prometheus_client"), "web"),
     **dict.fromkeys(("lightning", "pycocoevalcap", "yaml", "tensorboard"), "train"),
 }
@@ -51,6 +53,7 @@ register_evaluation(app)
 register_promotion(app)
 register_serve(app)
 register_importing(app)
+register_export(app)
 app.command()(ask)
 
 

@@ -22,6 +22,14 @@ Model = Annotated[
 BeamSize = Annotated[
     int, typer.Option(envvar="GPUCAPT_BEAM_SIZE", help="Hypotheses of the beam search; 1 is greedy.")
 ]
+Beams = Annotated[
+    bool,
+    typer.Option(
+        "--beams",
+        envvar="GPUCAPT_BEAMS",
+        help="A caption for each beam size from 1 to --beam-size, beside each other.",
+    ),
+]
 MaxLength = Annotated[int, typer.Option(envvar="GPUCAPT_MAX_LENGTH", help="Words a caption, at most.")]
 Precision = Annotated[str, typer.Option(envvar="GPUCAPT_PRECISION", metavar="auto|fp32|bf16|fp16")]
 Every = Annotated[

@@ -22,7 +22,7 @@ from pipeline.tuning import tuning
 
 log = logging.getLogger("gpucapt")
 
-_LAST = ("config.json", "dataset.json")
+_LAST = ("config.json", "dataset.json", "export.json")
 """Files that say that the rest of their folder is whole: never there without it."""
 _BETWEEN_SAVES_S = 60.0
 

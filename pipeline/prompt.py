@@ -11,6 +11,7 @@ import typer
 
 from model.errors import GpucaptError
 from pipeline import options
+from pipeline.beams import captions_by_beam_size
 from pipeline.confidence import LOW_CONFIDENCE, confidence
 from pipeline.errors import BadInput, one_line
 from pipeline.loading import LazyModel
@@ -32,6 +33,7 @@ LARGEST_BYTES = 1 << 30
 def ask(
     model: options.Model = None,
     beam_size: options.BeamSize = 5,
+    beams: options.Beams = False,
     max_length: options.MaxLength = 40,
     precision: options.Precision = "auto",
     device: options.Device = "auto",
@@ -44,14 +46,18 @@ def ask(
         resources = Resources(device)
     except GpucaptError as error:
         raise typer.BadParameter(str(error)) from error
-    Prompt(settings, resources).run()
+    Prompt(settings, resources, beams=beams).run()
 
 
 class Prompt:
-    """One sitting: the model is loaded once, while the first path is being typed."""
+    """One sitting: the model is loaded once, while the first path is being typed.
 
-    def __init__(self, settings: CaptionSettings, resources: Resources) -> None:
+    With ``beams`` each picture gets a caption for each beam size up to that of the settings.
+    """
+
+    def __init__(self, settings: CaptionSettings, resources: Resources, *, beams: bool = False) -> None:
         self._settings = settings
+        self._beams = beams
         self._model = LazyModel(resolve_model(settings.model), settings, resources)
 
     def run(self) -> None:
@@ -64,21 +70,18 @@ class Prompt:
             except GpucaptError as error:
                 typer.echo(f"gpucapt: {one_line(str(error))}", err=True)
             else:
-                typer.echo(_told(self._caption(picture)))
+                for size, caption in self._captions(picture).items():
+                    typer.echo(f"  beam {size}{_told(caption)}" if self._beams else _told(caption))
 
     def _load_early(self) -> None:
         # What goes wrong here goes wrong again, and is told, when the first picture needs the model.
         with contextlib.suppress(Exception):
             self._model.load()
 
-    def _caption(self, picture: NDArray[np.uint8]) -> Caption:
+    def _captions(self, picture: NDArray[np.uint8]) -> dict[int, Caption]:
         with waiting("loading the model"):
             captioner = self._model.load()
-        settings = self._settings
-        (caption,) = captioner.caption(
-            [captioner.prepare(picture)], beam_size=settings.beam_size, max_length=settings.max_length
-        )
-        return caption
+        return captions_by_beam_size(captioner, picture, self._settings, each=self._beams)
 
 
 def _edit_lines() -> None:

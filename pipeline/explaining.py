@@ -1,0 +1,103 @@
+"""What `gpucapt explain` does: a figure of each picture, with its caption and where each word came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import typer
+
+from model.errors import GpucaptError
+from pipeline import places
+from pipeline.beams import captions_by_beam_size
+from pipeline.errors import BadInput, StorageUnavailable, one_line
+from pipeline.models import resolve_model
+from pipeline.prompt import read_picture
+from pipeline.settings import CaptionSettings, Resources
+from pipeline.storage import is_s3
+
+if TYPE_CHECKING:
+    from model.captioner import Captioner
+
+
+class Explaining:
+    """One model, any number of pictures; with `beams` one caption for each beam size beside each other."""
+
+    def __init__(self, settings: CaptionSettings, resources: Resources, *, beams: bool = False) -> None:
+        self._settings = settings
+        self._resources = resources
+        self._beams = beams
+
+    def run(self, images: Sequence[str], out: str | None) -> int:
+        """Draw them all; the exit status. A picture that cannot be used costs one line, and itself."""
+        named = dict(zip(images, _targets(images, out), strict=True))
+        captioner = self._load()
+        done = 0
+        for image, target in named.items():
+            try:
+                captions = self._draw(captioner, image, target)
+            except StorageUnavailable:
+                raise
+            except BadInput as error:
+                typer.echo(f"gpucapt: {error}", err=True)
+            else:
+                done += 1
+                for label, caption in captions.items():
+                    typer.echo(f"{one_line(target)}:{label} {caption}")
+        return 0 if done == len(named) else 3 if done else 1
+
+    def _load(self) -> Captioner:
+        model = resolve_model(self._settings.model)
+        from model.captioner import load_captioner
+
+        captioner = load_captioner(
+            model.directory, device=self._resources.device, precision=self._settings.precision
+        )
+        if not captioner.decoder.attends:
+            raise GpucaptError(
+                f"{model.name} cannot be explained: its decoder, {captioner.config.decoder['name']}, looks at"
+                " the picture as a whole and not at places; attention_lstm and transformer do"
+            )
+        return captioner
+
+    def _draw(self, captioner: Captioner, image: str, target: str) -> dict[str, str]:
+        from pipeline.attention_figure import Row, draw
+
+        picture = read_picture(image)
+        captions = captions_by_beam_size(captioner, picture, self._settings, each=self._beams)
+        rows = [Row(f"beam {size}" if self._beams else "", caption) for size, caption in captions.items()]
+        png = draw(picture, rows, captioner.config.preparation, title=one_line(_name(image)))
+        with places.output_file(target) as path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f".{path.name[:100]}.part")
+            fresh.write_bytes(png)
+            fresh.replace(path)
+        return {f" {row.label}:" if row.label else "": row.caption.text or "(no words)" for row in rows}
+
+
+def _name(image: str) -> str:
+    return PurePosixPath(image.rstrip("/")).name or "picture"
+
+
+def _targets(images: Sequence[str], out: str | None) -> list[str]:
+    """Where each figure goes; two pictures of one name get two files."""
+    if len(set(images)) < len(images):
+        raise BadInput("a picture is named twice; name each once")
+    single = out is not None and len(images) == 1 and not _is_folder(out)
+    if out is not None and single:
+        return [out]
+    names: list[str] = []
+    for image in images:
+        stem = PurePosixPath(_name(image)).stem
+        name, number = f"{stem}.explained.png", 1
+        while name in names:
+            number += 1
+            name = f"{stem}-{number}.explained.png"
+        names.append(name)
+    return names if out is None else [f"{out.rstrip('/')}/{name}" for name in names]
+
+
+def _is_folder(out: str) -> bool:
+    """Of one picture, OUT is a folder where there is such a folder, or it is written as one."""
+    return out.endswith("/") or (not is_s3(out) and places.local(out).is_dir())

@@ -80,7 +80,8 @@ def _split(source: str) -> SplitResult:
     try:
         parts = urlsplit(source)
         is_whole = "@" in parts.netloc or "@" not in source
-        if is_whole and (parts.hostname or parts.port) and not re.search(r"[\s\x00-\x1f]", source):
+        has_port = parts.port is not None  # raises for one that is no number
+        if is_whole and (parts.hostname or has_port) and not re.search(r"[\s\x00-\x1f]", source):
             return parts
     except ValueError:
         pass

@@ -69,6 +69,7 @@ class Capture:
         self._patience_s = patience_s
         self._duration_s = duration_s
         self._until: float | None = None
+        self._over_s = math.inf
         self._lost_at: float | None = None
         self._stopped = threading.Event()
         self._signal: int | None = None
@@ -93,6 +94,7 @@ class Capture:
     def stop(self, signal_number: int | None = None) -> None:
         """End it; what has come by now is still there to be taken. May be called from a signal handler."""
         self._signal = signal_number
+        self._over_s = min(self._over_s, time.monotonic())
         self._stopped.set()
 
     def go_on(self) -> None:
@@ -111,6 +113,11 @@ class Capture:
         """Whether no frame comes any more."""
         is_late = self._until is not None and time.monotonic() >= self._until
         return is_late or self._stopped.is_set() or self._ended.is_set()
+
+    @property
+    def seen_until_s(self) -> float:
+        """Up to when it has been watched, by the monotonic clock."""
+        return min(time.monotonic(), self._over_s, math.inf if self._until is None else self._until)
 
     def check(self) -> None:
         """Raises what went wrong, other than that the stream was lost."""
@@ -152,6 +159,8 @@ class Capture:
         except Exception as error:
             self._failed = error
         finally:
+            ended_s = time.monotonic() if self._lost_at is None else self._lost_at
+            self._over_s = min(self._over_s, ended_s)
             self._ended.set()
 
     def _watch(self) -> None:

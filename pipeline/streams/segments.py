@@ -44,7 +44,7 @@ class Segment:
                 if frames:
                     yield frames
         finally:
-            self._ended_s = min(self.end_s, max(time.monotonic(), self._first.at_s))
+            self._ended_s = max(min(self.end_s, self._capture.seen_until_s), self._first.at_s)
             self.dropped = self._capture.dropped_since()
             self.over.set()
 

@@ -28,7 +28,7 @@ FIXED = (
 
 def watch(
     url: str,
-    destination: Path,
+    destination: Path | str,
     model: Path,
     *,
     every: float = 0.2,

@@ -19,9 +19,11 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.schemas import load_schema
+from pipeline.storage import open_storage
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import leftovers, manifest, rows, start, summary
 from tests.streams.cameras import NetworkCamera, free_port, sender
+from tests.streams.rtsp import RtspCamera
 from tests.streams.runs import everything, segments, stream_command, watch
 
 
@@ -72,6 +74,15 @@ def test_a_camera_is_cut_into_segments_that_are_whole_sources(
     for secret in ("operator", "gehe", "hush", "token"):
         assert secret not in said
     assert summary(tmp_path)["source"] == camera.url
+
+
+def test_segments_go_to_a_bucket_as_films_do(tmp_path: Path, model: Path, bucket: str) -> None:
+    with NetworkCamera() as camera:
+        out = f"s3://{bucket}/out"
+        assert watch(camera.url, out, model, name="door", segment_s=1.5, duration_s=4) == 0
+    keys = [entry.key for entry in open_storage(out).list()]
+    assert sum(key.endswith("/manifest.json") for key in keys) >= 2
+    assert {key.partition("/")[0] for key in keys} == {"door", "runs"}  # no part, no claim is left
 
 
 def test_who_watches_a_second_time_goes_on_beside_what_is_there(tmp_path: Path, model: Path) -> None:
@@ -238,3 +249,18 @@ def test_a_film_on_a_web_server_is_played_once(tmp_path: Path, model: Path) -> N
     frames = [row["frame"] for row in rows(tmp_path / "out", key)]
     assert frames == sorted(set(frames)) and frames[-1] <= 23
     assert content["source"] == key
+
+
+def test_a_camera_over_rtsp_with_a_password(tmp_path: Path, model: Path) -> None:
+    with RtspCamera("operator", "gehe/im@") as camera:
+        url = f"rtsp://operator:gehe%2Fim%40@127.0.0.1:{camera.port}/cam"
+        assert watch(url, tmp_path, model, duration_s=1.5) == 0
+        with pytest.raises(GpucaptError, match="the user and the password") as refused:
+            watch(url.replace("gehe", "wrong"), tmp_path / "other", model, duration_s=1.5)
+    assert camera.plays == 1
+    assert "wrong" not in str(refused.value) and "operator" not in str(refused.value)
+    (key,) = segments(tmp_path)
+    assert key.startswith(f"127.0.0.1-{camera.port}-cam/")
+    assert manifest(tmp_path, key)["counts"]["frames"] >= 3
+    captions = {row["caption"] for row in rows(tmp_path, key)}
+    assert len(captions) > 1  # its pictures differ, and are seen

@@ -1,4 +1,4 @@
-"""Captions of pictures, as data sets publish them: Karpathy's JSON, COCO's JSON, CSV.
+"""Captions of pictures, as data sets publish them: Karpathy's JSON, COCO's JSON, CSV, Flickr's own.
 
 Which of them a file is, its content tells:
 
@@ -10,6 +10,8 @@ Which of them a file is, its content tells:
 - **CSV**: a first line with `image` and `caption`, and perhaps `split`; a row a caption, so that a picture
   has several. Separated by commas, semicolons, tabs or bars. Rows that are cut short, as Flickr30k has one,
   are left out as long as they are few.
+- **Flickr**: lines of `picture.jpg#0`, a tab and a caption, as Flickr8k and Flickr30k are given out. Lists of
+  pictures beside it (`Flickr_8k.trainImages.txt`, `…devImages…`, `…testImages…`) are the splits.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {"train": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLIT_NAMES["dev"], _SPLIT_NAMES["test"] = "val", "test"
 _COCO_FILE = re.compile(r"captions_((train|val|test)\w*)")
+_FLICKR_LINE = re.compile(r"(?P<image>[^\t\n]+)#\d+\t(?P<caption>.*)")
+_FLICKR_LISTS = {"train": "train", "dev": "val", "test": "test"}
 _IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "image_path")
 _CAPTION_COLUMNS = ("caption", "comment", "text")
 _MOST_CUT_SHORT = 0.01
@@ -66,7 +70,7 @@ def read_annotations(paths: Sequence[Path]) -> Annotations:
     """
     texts = [(path, _read_text(path)) for path in paths]
     if len(texts) == 1 and not texts[0][1].lstrip().startswith(("{", "[")):
-        return _from_csv(*texts[0])
+        return (_from_flickr if _FLICKR_LINE.match(texts[0][1]) else _from_csv)(*texts[0])
     contents = [(path, _parse(path, text)) for path, text in texts]
     if len(contents) == 1 and _is_karpathys(contents[0][1]):
         return _from_karpathy(*contents[0])
@@ -217,6 +221,26 @@ def _from_csv(path: Path, text: str) -> Annotations:
     _bear_few(cut_short, sum(map(len, captions.values())))
     examples = tuple(Example(name, splits[name], tuple(said)) for name, said in captions.items())
     return Annotations(as_file_name(path.stem), examples)
+
+
+def _from_flickr(path: Path, text: str) -> Annotations:
+    captions: dict[str, list[tuple[str, ...]]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = _FLICKR_LINE.fullmatch(line)
+        if match:
+            captions.setdefault(match["image"], []).append(tuple(tokenize(match["caption"])))
+        elif line.strip():
+            raise GpucaptError(f"{path}, line {number}: this is no picture.jpg#0, a tab and a caption.")
+    splits = {
+        name.strip(): split
+        for kind, split in _FLICKR_LISTS.items()
+        for listed in sorted(path.parent.glob(f"*.{kind}Images.txt"))
+        for name in _read_text(listed).splitlines()
+    }
+    # Those that no list names belong to no split; who uses the lists leaves them out (91 in Flickr8k).
+    named = [name for name in captions if name in splits] or list(captions)
+    examples = tuple(Example(name, splits.get(name), tuple(captions[name])) for name in named)
+    return Annotations(as_file_name(path.name.partition(".")[0]), examples)
 
 
 def _bear_few(cut_short: Sequence[str], whole: int) -> None:

@@ -72,7 +72,7 @@ class Job:
         self._progress = progress
         self._watch = watch
         if not isinstance(model, LazyModel):
-            model = LazyModel(model, order.settings, order.resources)
+            model = LazyModel(model, order.settings, order.resources, tell=True)
         self.model = model
         self._stop = threading.Event()
         self._signal: int | None = None

@@ -19,8 +19,8 @@ def preprocess(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="Captions: Karpathy's JSON, COCO's captions_*.json (or their folder), or CSV with the"
-            " columns image,caption."
+            help="Captions: Karpathy's JSON, COCO's captions_*.json (or their folder), Flickr's .token.txt,"
+            " or CSV with the columns image,caption."
         ),
     ],
     images: Annotated[str, typer.Argument(help="The folder of the pictures.")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,19 @@ _BATCH_UNLOADED = 16
 """A divisor of every default, so that rows that need no model are cut where others may be cut, too."""
 
 
-class LazyModel:
-    """A checkpoint by its name and version; the captioner itself from the first ``load`` on."""
+log = logging.getLogger("gpucapt")
 
-    def __init__(self, model: Model, settings: CaptionSettings, resources: Resources) -> None:
+
+class LazyModel:
+    """A checkpoint by its name and version; the captioner itself from the first ``load`` on.
+
+    With ``tell`` the log says on which device it works, and in which precision.
+    """
+
+    def __init__(
+        self, model: Model, settings: CaptionSettings, resources: Resources, *, tell: bool = False
+    ) -> None:
+        self._tell = tell
         self.name = model.name
         self.version = model.version
         self.weights = model.weights
@@ -41,6 +51,9 @@ class LazyModel:
                     self._directory, device=self._resources.device, precision=self._settings.precision
                 )
                 self.failed = False
+                if self._tell:
+                    on = self._captioner
+                    log.info("model %s %s on %s in %s", self.name, self.version, on.device, on.precision)
             return self._captioner
 
     @property

@@ -51,9 +51,11 @@ def train(
     from model.processes import join, wait_for_all
     from model.stopping import Stopped
 
-    me = join(choose_device(recipe.device))
+    device = choose_device(recipe.device)
+    me = join(device)
     if not me.is_first:
         _keep_quiet()
+    log.info("training on %s, %d process%s", device, me.world, "" if me.world == 1 else "es")
     out = output.path
     if me.is_first:
         write_recipe(out, recipe)

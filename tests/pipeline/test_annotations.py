@@ -98,6 +98,22 @@ def test_a_row_that_is_cut_short_costs_itself_alone(tmp_path: Path, caplog: pyte
     assert "left out 1 rows" in caplog.text and "line 72" in caplog.text
 
 
+def test_flickr_as_it_is_given_out(tmp_path: Path) -> None:
+    lines = [f"{name}.jpg#{n}\tA dog , no. {n} .\n" for name in "abcd" for n in range(2)]
+    path = write(tmp_path / "Flickr8k.token.txt", "".join(lines))
+    found = read_annotations([path])
+    assert found.dataset == "Flickr8k"
+    assert [(one.image, one.split) for one in found.examples] == [(f"{name}.jpg", None) for name in "abcd"]
+    assert found.examples[0].captions == (("a", "dog", "no", "0"), ("a", "dog", "no", "1"))
+    for kind, name in (("train", "c"), ("dev", "a"), ("test", "d")):
+        write(tmp_path / f"Flickr_8k.{kind}Images.txt", f"{name}.jpg\n")
+    listed = {one.image: one.split for one in read_annotations([path]).examples}
+    assert listed == {"a.jpg": "val", "c.jpg": "train", "d.jpg": "test"}
+    write(path, "a.jpg#0\tA dog\nno caption here\n")
+    with pytest.raises(GpucaptError, match="line 2"):
+        read_annotations([path])
+
+
 def test_csv_may_say_the_splits(tmp_path: Path) -> None:
     path = write(tmp_path / "zoo.csv", "image,caption,split\na.jpg,A cat,train\nb.jpg,A dog,Validation\n")
     found = read_annotations([path])

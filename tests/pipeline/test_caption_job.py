@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import os
 import shutil
 from importlib.resources import files
@@ -281,6 +282,18 @@ def test_nothing_that_could_be_done_is_a_failure(tmp_path: Path, tiny_model: Pat
         caption(empty, tmp_path / "out", tmp_path / "no-model")
     (empty / "bad.mp4").touch()
     assert caption(empty, tmp_path / "out", tiny_model) == 1
+
+
+def test_the_log_says_where_the_model_works(
+    tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_stills(tmp_path / "in", 1)
+    with caplog.at_level(logging.INFO, "gpucapt"):
+        assert caption(tmp_path / "in", tmp_path / "out", tiny_model) == 0
+        assert caption(tmp_path / "in", tmp_path / "out", tiny_model) == 0
+    told = [line for line in caplog.messages if line.startswith("model ")]
+    assert len(told) == 1, "a run with nothing to do loads no model"
+    assert told[0].endswith(f"{summary(tmp_path / 'out')['model_version']} on cpu in fp32")
 
 
 def test_one_file_is_a_source_too(tmp_path: Path, tiny_model: Path) -> None:

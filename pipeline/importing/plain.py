@@ -50,7 +50,8 @@ def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | Non
         (one for one in _CAPTIONERS if decoders and f"{one.output}.weight" in decoders[0].tensors),
         _CAPTIONERS[0],
     )
-    encoder, decoder = pair(encoders, decoders, captioner.files)
+    decoder_files = " or ".join(one.files[1] for one in (_CAPTIONERS if not decoders else [captioner]))
+    encoder, decoder = pair(encoders, decoders, (captioner.files[0], decoder_files))
     options, tensors = _decoder(decoder, captioner)
     words = required(vocabulary, len(tensors["embedding.weight"]), decoder.file, _VOCABULARY).words
     name, backbone = _encoder(encoder, options["embedding_size"], tensors)

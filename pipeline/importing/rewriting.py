@@ -41,7 +41,9 @@ class Part:
             wanted in (None, side) for side, wanted in zip(tensor.shape, shape, strict=True)
         )
         if not fits or not tensor.is_floating_point():
-            raise BadInput(f"{self.file.name}: {name} does not fit the rest of the network; get it again.")
+            raise BadInput(
+                f"{self.file.name}: {name} does not fit the other tensors; are all files of one training?"
+            )
         return tensor.float()
 
     def linear(self, theirs: str, ours: str, *, inputs: int | None, outputs: int | None) -> dict[str, Tensor]:

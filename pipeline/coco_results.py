@@ -60,6 +60,8 @@ def read_list(path: Path, url: str) -> list[Listed]:
     for one in found:
         if type(one.id) is not int or not isinstance(one.file_name, str):
             raise GpucaptError(f"{url} is not a list of pictures as COCO's: an `id` is no number")
+    if not found:
+        raise GpucaptError(f"{url} lists no pictures")
     if len({one.id for one in found}) < len(found):
         raise GpucaptError(f"{url} lists two pictures with the same `id`")
     return found

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from model.captioner import load_captioner
+from pipeline.images import decode_still
 from pipeline.prompt import QUESTION
 from tests.pipeline.jobs import caption, captions, command, run, write_stills
 from tests.services.s3 import S3Server
@@ -116,6 +118,21 @@ def test_what_cannot_be_used_costs_one_line_and_it_asks_again(
         person.sees(QUESTION)
         person.types("\x04")
         assert person.process.wait(60) == 0
+
+
+def test_with_beams_each_beam_size_has_its_caption(
+    tmp_path: Path, tiny_model: Path, settings: dict[str, str]
+) -> None:
+    picture = write_stills(tmp_path, 1) / "000.png"
+    captioner = load_captioner(tiny_model, device="cpu", precision="fp32")
+    prepared = [captioner.prepare(decode_still(picture.read_bytes(), "000.png"))]
+    with terminal("ask", "--beams", "--beam-size=3", **settings) as person:
+        person.sees(QUESTION)
+        person.types(f"{picture}\n")
+        shown = person.sees(QUESTION)
+        for size in (1, 2, 3):
+            said = captioner.caption(prepared, beam_size=size, max_length=8)[0].text
+            assert f"  beam {size}  {said}  (confidence 0." in shown
 
 
 def test_pictures_in_a_bucket_are_captioned_too(

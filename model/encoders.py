@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -178,13 +182,16 @@ def _load_weights(model: nn.Module, name: str, weights: str | Path) -> None:
 
 
 def _download(name: str) -> dict[str, Tensor]:
+    """torchvision's weights from its cache, else fetched: checked by the digest in their name, only data."""
     enum = zoo.get_model_weights(name)
     try:
-        state = enum["DEFAULT"].get_state_dict(progress=False)
-    except OSError as error:
+        with redirect_stdout(sys.stderr):  # torch says what it fetches, where results belong
+            state = enum["DEFAULT"].get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise GpucaptError(
             f"ImageNet weights for {name} are neither in torchvision's cache nor can they be fetched "
-            f"({error}). Give a file with --encoder-weights."
+            f"({reason}). Give a file with --encoder-weights."
         ) from error
     return dict(state)
 

@@ -34,6 +34,10 @@ HEAVY = ("torch", "cv2", "numpy", "PIL", "matplotlib", "boto3", "h5py", "jinja2"
         "promote",
         "rollback",
         "models",
+        "ask",
+        "export",
+        "explain",
+        "coco-results",
     ],
 )
 def test_help_is_there_for_every_command(words: str) -> None:

@@ -7,17 +7,16 @@ never turned OpenCV's BGR into RGB), `encoder_net`, or `resnet` with a convoluti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pipeline.errors import BadInput
 from pipeline.importing import backbones
 from pipeline.importing.layouts import File, Imported, Words, required
+from pipeline.importing.rewriting import Part, named
 from pipeline.importing.unpickling import Module, state_dict_of
 
 _SIZE = 256
@@ -55,12 +54,15 @@ def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | Non
             f"{file.name}: its encoder, {encoder.path}, is of no captioner that is known here;"
             " see docs/seeds.md."
         )
-    trunk = state_dict_of(_children(encoder)[captioner.trunk])
+    trunk = _children(encoder)[captioner.trunk]
+    tensors = state_dict_of(trunk)
     if "conv1" in _children(encoder):
-        captioner = _CAPTIONERS[2]
-        trunk |= {f"1.{name}": tensor for name, tensor in state_dict_of(_children(encoder)["conv1"]).items()}
-    encoder_config, encoder_tensors = _encoder(file, encoder, trunk, pooled=captioner is _CAPTIONERS[2])
-    options, decoder_tensors = _decoder(file, decoder)
+        captioner = _CAPTIONERS[-1]
+        behind = state_dict_of(_children(encoder)["conv1"])
+        tensors |= {f"{len(_children(trunk))}.{name}": tensor for name, tensor in behind.items()}
+    pooled = any(layer.path.endswith(".AdaptiveAvgPool2d") for layer in _children(trunk).values())
+    encoder_config, encoder_tensors = _encoder(file, encoder, tensors, pooled=pooled)
+    options, decoder_tensors = _decoder(Part(file, state_dict_of(decoder)), decoder)
     words = required(vocabulary, len(decoder_tensors["embedding.weight"]), file, _VOCABULARY)
     return Imported(
         config={
@@ -71,10 +73,7 @@ def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | Non
             "search": _SEARCH,
             "training": {"captioner": captioner.name, **_scores(file.content)},
         },
-        tensors={
-            **{f"encoder.{name}": tensor for name, tensor in encoder_tensors.items()},
-            **{f"decoder.{name}": tensor for name, tensor in decoder_tensors.items()},
-        },
+        tensors=named(encoder_tensors, decoder_tensors),
         words=list(words.words),
     )
 
@@ -100,8 +99,8 @@ def _unwrapped(module: Module) -> Module:
 def _encoder(
     file: File, module: Module, trunk: dict[str, Tensor], *, pooled: bool
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The encoder's config and tensors. Where the average `pooled` what a ResNet saw, all cells are the same,
-    so that one says as much."""
+    """The encoder's config and tensors. Where the backbone kept its average pool, all cells of the grid are
+    the same, so that one says as much."""
     backbone = backbones.recognised(trunk)
     behind = None if backbone is None else backbones.head(backbone.rest)
     if backbone is None or behind is None:
@@ -115,72 +114,55 @@ def _encoder(
     grid = module.state.get("enc_image_size")
     if not isinstance(grid, int) or not 1 <= grid <= 64:
         raise BadInput(f"{file.name}: its encoder, {module.path}, does not tell the size of its grid.")
-    if pooled and "resnet" in backbone.name:
+    if pooled:
         grid = 1
     config = {"name": backbone.name, "grid": grid, **({"options": options} if options else {})}
     return config, {**backbone.tensors, **tensors}
 
 
-def _decoder(file: File, module: Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The decoder's options and tensors. The two matrices of its LSTM cell are cut into the share of the
-    words, which can be had for all words at once, and that of context and state."""
-    theirs = state_dict_of(module)
-    gate = "f_beta" if "f_beta.weight" in theirs else "attention_learner_1"
-    deep = "fc_1.weight" in theirs
-    names = {
-        "attention.encoder_att": "key",
-        "attention.decoder_att": "query",
-        "attention.full_att": "score",
-        "init_h": "start_hidden",
-        "init_c": "start_memory",
-        **({gate: "gate"} if gate == "f_beta" else {gate: "gate.0", "attention_learner_2": "gate.2"}),
-        **({"fc_1": "deep", "fc_2": "output"} if deep else {"fc": "output"}),
-    }
-    cell = [f"decode_step.{name}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    needed = [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
-    missing = [name for name in (*needed, *cell, "embedding.weight") if name not in theirs]
-    if missing:
-        raise BadInput(
-            f"{file.name}: its decoder, {module.path}, is none that is known here; it lacks {missing[0]}."
-        )
-    if any(
-        theirs[name].dim() != 2 for name in (*cell[:2], "embedding.weight", "attention.encoder_att.weight")
-    ):
-        raise BadInput(f"{file.name}: its decoder, {module.path}, has tensors of impossible shapes.")
-    words, state = _cut(file, theirs, *cell[:2])
-    tensors = {
-        f"{ours}.{kind}": theirs[f"{name}.{kind}"]
-        for name, ours in names.items()
-        for kind in ("weight", "bias")
-    }
-    tensors |= {
-        "embedding.weight": theirs["embedding.weight"],
-        "word_gates.weight": words,
-        "word_gates.bias": theirs[cell[2]] + theirs[cell[3]],
-        "state_gates.weight": state,
-    }
+def _decoder(part: Part, module: Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The decoder's options and tensors."""
+    embedding = part.take("embedding.weight", None, None)
+    words, size = embedding.shape
+    attention, depth = part.take("attention.encoder_att.weight", None, None).shape
+    hidden = part.take("decode_step.weight_hh", None, None).shape[1]
     options: dict[str, Any] = {
-        "embedding_size": theirs["embedding.weight"].shape[1],
-        "hidden_size": theirs[cell[1]].shape[1],
-        "attention_size": theirs["attention.encoder_att.weight"].shape[0],
+        "embedding_size": size,
+        "hidden_size": hidden,
+        "attention_size": attention,
         "dropout": _dropout(module),
         "attention": "additive",
         "attention_activation": "relu",
     }
-    if gate != "f_beta":
-        options["gate_size"] = theirs[f"{gate}.weight"].shape[0]
-    if deep:
-        options["output_size"] = theirs["fc_1.weight"].shape[0]
+    layers = [
+        ("attention.encoder_att", "key", depth, attention),
+        ("attention.decoder_att", "query", hidden, attention),
+        ("attention.full_att", "score", attention, 1),
+        ("init_h", "start_hidden", depth, hidden),
+        ("init_c", "start_memory", depth, hidden),
+    ]
+    if "attention_learner_1.weight" in part.tensors:
+        between = len(part.take("attention_learner_1.weight", None, hidden))
+        options["gate_size"] = between
+        layers += [
+            ("attention_learner_1", "gate.0", hidden, between),
+            ("attention_learner_2", "gate.2", between, depth),
+        ]
+    else:
+        layers.append(("f_beta", "gate", hidden, depth))
+    if "fc_1.weight" in part.tensors:
+        between = len(part.take("fc_1.weight", None, hidden))
+        options["output_size"] = between
         options["output_activation"] = "tanh" if "tanh" in _children(module) else "none"
+        layers += [("fc_1", "deep", hidden, between), ("fc_2", "output", between, words)]
+    else:
+        layers.append(("fc", "output", hidden, words))
+    tensors = {"embedding.weight": embedding}
+    tensors |= part.cell("decode_step", words=size, context=depth, hidden=hidden)
+    for theirs, ours, inputs, outputs in layers:
+        tensors |= part.linear(theirs, ours, inputs=inputs, outputs=outputs)
+    part.end()
     return options, tensors
-
-
-def _cut(file: File, theirs: dict[str, Tensor], of_input: str, of_state: str) -> tuple[Tensor, Tensor]:
-    size = theirs["embedding.weight"].shape[1]
-    inputs, state = theirs[of_input], theirs[of_state]
-    if inputs.shape[0] != state.shape[0] or inputs.shape[1] <= size:
-        raise BadInput(f"{file.name}: its decoder's {of_input} does not fit its other tensors.")
-    return inputs[:, :size], torch.cat([inputs[:, size:], state], dim=1)
 
 
 def _dropout(module: Module) -> float:
@@ -195,5 +177,5 @@ def _scores(content: dict[str, Any]) -> dict[str, Any]:
     return {
         name: number
         for name, number in numbers.items()
-        if isinstance(number, int | float) and math.isfinite(number) and abs(number) < 1e9
+        if isinstance(number, int | float) and abs(number) < 1e9  # NaN is not
     }

@@ -8,21 +8,30 @@ looked up in a table of our own. A name that is in no table ends the reading, us
 
 from __future__ import annotations
 
+import errno
 import pickletools
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from pipeline.errors import BadInput
 
-MAX_OPCODES = 2_000_000
-"""A ResNet-101 with its optimiser takes about a hundred thousand, a vocabulary of 30 000 words three."""
+MAX_WORK = 1_000_000
+"""Instructions, and values that they copy; each can take some hundred bytes. A ResNet-101 with its optimiser
+has two hundred thousand, a vocabulary of 30 000 words three."""
+CALL = 10
+"""What an object, a tensor or a call counts."""
 MAX_READ = 16 * 2**20
 """Bytes of one string, or of a zip file's directory."""
 
 
 class UnsafeFile(BadInput):
     """A file that holds what could run code, or could be made to fill the memory. Nothing of it was run."""
+
+
+class Damaged(ValueError):
+    """Something that cannot be read; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ class Window:
     def seek(self, offset: int, whence: int = 0) -> int:
         base = (0, self._at, self._size)[whence]
         if base + offset < 0:
-            raise ValueError("seek before the start")
+            raise OSError(errno.EINVAL, "a place before the start")
         self._at = base + offset
         return self._at
 
@@ -95,13 +104,15 @@ def load(stream: Window, known: Known, persistent: Callable[[Any], Any] | None =
     """The next pickle of a stream as plain data.
 
     `persistent` turns a persistent id into a value (torch's storages). Raises UnsafeFile for what `known`
-    does not know, ValueError for what is no pickle or a damaged one.
+    does not know, Damaged for what is no pickle or a broken one.
     """
     machine = _Machine(known, persistent)
     try:
         return machine.run(stream)
-    except (LookupError, TypeError, OverflowError, AttributeError) as error:
-        raise ValueError(f"it is damaged ({type(error).__name__})") from error
+    except Damaged:
+        raise
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError, struct.error) as error:
+        raise Damaged("it is damaged, or only a part of it is there") from error
 
 
 _KEYS = (str, bytes, int, float, type(None))
@@ -117,12 +128,12 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.work = 0
 
     def run(self, stream: Window) -> Any:
         # typeshed wants a whole IO; genops reads, reads lines and tells.
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
-            if count > MAX_OPCODES:
-                raise UnsafeFile(f"more than {MAX_OPCODES} instructions, far more than any checkpoint has")
+        for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
+            self.count(1)
             name = opcode.name
             if name == "STOP":
                 return self.stack.pop()
@@ -134,7 +145,12 @@ class _Machine:
                 _STEPS[name](self, argument)
             elif name not in _SKIPPED:
                 raise UnsafeFile(f"the pickle instruction {name}")
-        raise ValueError("it ends too early")  # pragma: no cover: genops says so itself
+        raise Damaged("it ends too early")  # pragma: no cover: genops says so itself
+
+    def count(self, work: int) -> None:
+        self.work += work
+        if self.work > MAX_WORK:
+            raise UnsafeFile(f"more than {MAX_WORK} instructions, far more than any checkpoint has")
 
     # Containers
 
@@ -155,16 +171,16 @@ class _Machine:
     def empty_set(self, _: Any) -> None:
         self.stack.append(set())
 
-    def list(self, _: Any) -> None:
+    def make_list(self, _: Any) -> None:
         items = self.marked()
         self.stack.append(items)
 
-    def dict(self, _: Any) -> None:
+    def make_dict(self, _: Any) -> None:
         items = self.marked()
         self.stack.append({})
         self._set(items)
 
-    def tuple(self, _: Any) -> None:
+    def make_tuple(self, _: Any) -> None:
         items = self.marked()
         self.stack.append(tuple(items))
 
@@ -211,7 +227,7 @@ class _Machine:
             raise TypeError("added to what is no set")
         target.update(self._key(item) for item in items)
 
-    def frozenset(self, _: Any) -> None:
+    def make_frozenset(self, _: Any) -> None:
         items = self.marked()
         self.stack.append({self._key(item) for item in items})
 
@@ -253,10 +269,10 @@ class _Machine:
 
     def global_(self, argument: str) -> None:
         path = ".".join(argument.split(" ", 1))
-        path = _NEW_NAMES.get(path, path)
+        path = _NEW_NAMES.get(path, path.replace("__builtin__.", "builtins.", 1))
         known = self.known
         if path not in known.functions and path not in known.values and not known.is_class(path):
-            raise UnsafeFile(f"{path[:100]}, which is not part of any checkpoint that is known here")
+            raise UnsafeFile(f"{path[:100]}, which no checkpoint known here has")
         self.stack.append(Name(path))
 
     def reduce(self, _: Any) -> None:
@@ -265,6 +281,8 @@ class _Machine:
             raise TypeError("a call of what is no function")
         if function.path not in self.known.functions:
             raise UnsafeFile(f"a call of {function.path}")
+        # The same argument can be handed over again and again, and copied every time.
+        self.count(CALL + sum(len(one) for one in arguments if isinstance(one, _COPIED)))
         self.stack.append(self.known.functions[function.path](*arguments))
 
     def newobj(self, _: Any) -> None:
@@ -273,6 +291,7 @@ class _Machine:
             raise TypeError("an object of what is no class")
         if not self.known.is_class(cls.path):
             raise UnsafeFile(f"an object of {cls.path}")
+        self.count(CALL)
         self.stack.append(Module(cls.path))
 
     def build(self, _: Any) -> None:
@@ -280,13 +299,17 @@ class _Machine:
         if type(target) is Module:
             if type(state) is not dict or not all(type(name) is str for name in state):
                 raise TypeError("an object without attributes")
-            target.state.update(state)
+            if target.state:
+                raise TypeError("an object that is made twice")
+            self.count(len(state))
+            target.state = state
         elif type(target) is not dict:  # an OrderedDict's own attributes are of no use here
             raise TypeError("attributes of what has none")
 
     def binpersid(self, _: Any) -> None:
         if self.persistent is None:
             raise UnsafeFile("a reference to something outside it")
+        self.count(CALL)
         self.stack.append(self.persistent(self.stack.pop()))
 
 
@@ -297,6 +320,7 @@ _PUSHED = frozenset(
         *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
     }
 )
+_COPIED = (str, bytes, list, tuple, dict, set)
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _SKIPPED = frozenset({"PROTO", "FRAME"})
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
@@ -307,15 +331,15 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "BINPERSID": _Machine.binpersid,
     "BINPUT": _Machine.put,
     "BUILD": _Machine.build,
-    "DICT": _Machine.dict,
+    "DICT": _Machine.make_dict,
     "DUP": _Machine.dup,
     "EMPTY_DICT": _Machine.empty_dict,
     "EMPTY_LIST": _Machine.empty_list,
     "EMPTY_SET": _Machine.empty_set,
-    "FROZENSET": _Machine.frozenset,
+    "FROZENSET": _Machine.make_frozenset,
     "GET": _Machine.get,
     "GLOBAL": _Machine.global_,
-    "LIST": _Machine.list,
+    "LIST": _Machine.make_list,
     "LONG_BINGET": _Machine.get,
     "LONG_BINPUT": _Machine.put,
     "MARK": _Machine.mark,
@@ -328,13 +352,10 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEM": _Machine.setitem,
     "SETITEMS": _Machine.setitems,
     "STACK_GLOBAL": _Machine.stack_global,
-    "TUPLE": _Machine.tuple,
+    "TUPLE": _Machine.make_tuple,
     "TUPLE1": _Machine.tuple1,
     "TUPLE2": _Machine.tuple2,
     "TUPLE3": _Machine.tuple3,
 }
-_NEW_NAMES = {
-    **{f"__builtin__.{name}": f"builtins.{name}" for name in ("dict", "int", "list", "object", "set")},
-    "copy_reg._reconstructor": "copyreg._reconstructor",
-}
-"""As Python 2 and the pickle protocols of its time call them."""
+_NEW_NAMES = {"copy_reg._reconstructor": "copyreg._reconstructor"}
+"""As Python 2 and the pickle protocols of its time call it."""

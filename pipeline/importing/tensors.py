@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from pipeline.importing.pickles import Name, UnsafeFile
+from pipeline.importing.pickles import Damaged, Name, UnsafeFile
 
 STORAGES = {
     "torch.FloatStorage": torch.float32,
@@ -40,7 +40,7 @@ class Storage:
         file.seek(start)
         view = memoryview(self.content.numpy().data)
         if file.readinto(view) != len(view):  # type: ignore[attr-defined]
-            raise ValueError("it ends in the middle of its tensors")
+            raise Damaged("it ends in the middle of its tensors")
 
 
 class Storages:
@@ -48,7 +48,7 @@ class Storages:
 
     def __init__(self, budget: int, fill: Callable[[str, Storage], None] | None = None) -> None:
         if sys.byteorder != "little":  # pragma: no cover
-            raise ValueError("checkpoints can be read on little-endian machines only")
+            raise Damaged("checkpoints can be read on little-endian machines only")
         self.by_key: dict[str, Storage] = {}
         self._left = budget
         self._fill = fill
@@ -69,7 +69,7 @@ class Storages:
         ):
             raise UnsafeFile("a tensor of a kind that no checkpoint known here has")
         if type(count) is not int or count < 0:
-            raise ValueError("a tensor has an impossible size")
+            raise UnsafeFile("a tensor of an impossible size")
         return self._storage(key, STORAGES[kind.path], count)
 
     def _storage(self, key: str, dtype: torch.dtype, count: int) -> Storage:
@@ -80,7 +80,7 @@ class Storages:
             return known
         self._left -= count * dtype.itemsize
         if self._left < 0:
-            raise ValueError("its tensors are said to be larger than it is")
+            raise Damaged("it is smaller than its tensors are; a part of it may be missing")
         content = torch.empty(count * dtype.itemsize, dtype=torch.uint8)
         storage = Storage(content.view(dtype), content)
         if self._fill is not None:
@@ -99,14 +99,14 @@ def rebuild(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or len(size) > 8 or not all(type(number) is int for number in numbers):
         raise TypeError("a tensor without a shape")
-    if min(numbers) < 0:
-        raise UnsafeFile("a tensor with negative sizes")
+    if min(numbers) < 0 or max(numbers) >= 2**63:
+        raise UnsafeFile("a tensor of an impossible size")
     count = math.prod(size)
     last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
     if (count and last >= len(storage.elements)) or count > len(storage.elements):
         raise UnsafeFile("a tensor that reaches beyond its own content")
     if not count:
-        return storage.elements.new_empty(size) if max(size) <= 2**31 else storage.elements[:0]
+        return storage.elements[:0]
     return storage.elements.as_strided(size, stride, offset)
 
 

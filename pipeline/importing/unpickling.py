@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from pipeline.errors import BadInput, one_line
-from pipeline.importing.pickles import MAX_READ, Known, Module, UnsafeFile, Window, load
+from pipeline.errors import BadInput
+from pipeline.importing.pickles import MAX_READ, Damaged, Known, Module, Name, UnsafeFile, Window, load
 from pipeline.importing.tensors import STORAGES, Storage, Storages, rebuild, rebuild_parameter
 
 __all__ = [
@@ -32,13 +32,15 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a file that torch wrote before 1.6."""
 _MAX_PARTS = 100_000
 """Modules and tensors of a network, counted at every place where they are used."""
+_MAX_NAME = 500
+_NUMPY = ("numpy.core", "numpy._core")
 
 _CLASSES = re.compile(
     r"(torch\.nn\.modules\.[a-z_]+|torch\.nn\.parallel\.data_parallel|torch\.optim\.[a-z_]+"
     r"|torchvision\.models\.[a-z0-9_]+|torchvision\.ops\.misc|resnest\.torch\.[a-z_.]+"
-    r"|models|decoder_with_attention|encoder_[a-z0-9_]+|encoder|decoder|model"
+    r"|models|decoder_with_attention|encoder_[A-Za-z0-9_]+|encoder|decoder|model"
     r"|vocab|vocabulary|build_vocab|__main__)"
-    r"\.[A-Z_][A-Za-z0-9_]*"
+    r"\.([A-Z_][A-Za-z0-9_]*|rSoftMax)"
 )
 """Classes that stand-ins are made for: layers, backbones, optimisers, captioners and their vocabularies."""
 
@@ -46,6 +48,11 @@ _CLASSES = re.compile(
 def _dictionary(content: Any = (), *_: Any) -> dict[Any, Any]:
     """`OrderedDict([[key, value], …])` and `Counter({…})`, as dictionaries."""
     return dict(content)
+
+
+def _dictionary_of_nothing(*_: Any) -> dict[Any, Any]:
+    """numpy's numbers, which some had as scores: told by nothing, and with attributes to be set."""
+    return {}
 
 
 def _nothing(*_: Any) -> None:
@@ -68,8 +75,10 @@ def _items(content: Any = (), *_: Any) -> set[Any]:
     return set(content)
 
 
-def _instance(cls: Any, base: Any, state: Any) -> Module:
+def _instance(cls: Any, *_: Any) -> Module:
     """`copyreg._reconstructor`, with which the oldest protocols make objects."""
+    if type(cls) is not Name or not _CLASSES.fullmatch(cls.path):
+        raise TypeError("an object of what is no class")
     return Module(cls.path)
 
 
@@ -87,6 +96,9 @@ _KNOWN = Known(
         "collections.defaultdict": lambda *_: {},
         "builtins.set": _items,
         "_codecs.encode": _bytes,
+        **dict.fromkeys(
+            ("numpy.dtype", *(f"{core}.multiarray.scalar" for core in _NUMPY)), _dictionary_of_nothing
+        ),
         "copyreg._reconstructor": _instance,
     },
     is_class=lambda path: _CLASSES.fullmatch(path) is not None,
@@ -112,8 +124,8 @@ def read_checkpoint(path: Path) -> Any:
             return _read(file, path.stat().st_size)
     except UnsafeFile as error:
         raise UnsafeFile(
-            f"{path} is refused, and nothing of it was run. It holds {error}. Get it from its authors"
-            " again; a file like this can be a trap."
+            f"{path} is refused, and nothing of it was run: it holds {error}. docs/seeds.md says what can be"
+            " imported; anything else may be a trap."
         ) from error
     except BadInput:
         raise
@@ -121,21 +133,22 @@ def read_checkpoint(path: Path) -> Any:
         raise BadInput(f"{path}: there is no such file.") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}).") from error
-    except (ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-        reason = one_line(str(error))[:200]
-        raise BadInput(f"{path} cannot be read as a checkpoint: {reason}; get it again.") from error
+    except Damaged as error:
+        raise BadInput(f"{path} cannot be read as a checkpoint: {error}; get it again.") from error
 
 
 def _read(file: BinaryIO, size: int) -> Any:
     start = file.read(16)
     if not start:
-        raise ValueError("it is empty")
+        raise Damaged("it is empty")
     if start[:2] == b"PK":
         return _read_zip(file, size)
     if start.lstrip()[:1] == b"<":
-        raise ValueError("it is a web page, not what it was to be; the download went wrong")
+        raise Damaged("it is a web page, not what it was to be; the download went wrong")
+    if start.startswith(b"version https://"):
+        raise Damaged("it only says where Git LFS keeps the file (`git lfs pull` fetches it)")
     if start[:1] != b"\x80" and start[:1] not in b"(cd}]":
-        raise ValueError("it is neither a torch file nor a pickle")
+        raise Damaged("it is neither a torch file nor a pickle")
     return _read_stream(file, size)
 
 
@@ -153,13 +166,13 @@ def _read_stream(file: BinaryIO, size: int) -> Any:
     content = load(stream, _KNOWN, storages.persistent)
     keys = load(stream, _KNOWN)
     if type(keys) is not list or set(keys) != storages.by_key.keys():
-        raise ValueError("its tensors are not those that it lists")
+        raise Damaged("its tensors are not those that it lists")
     at = stream.tell()
     for key in keys:
         storage = storages.by_key[key]
         stream.seek(at)
         if int.from_bytes(stream.read(8), "little") != len(storage.elements):
-            raise ValueError("its tensors are not as large as it says, or it ends too early")
+            raise Damaged("its tensors are not as large as it says, or it ends too early")
         storage.fill(file, at + 8)
         at += 8 + len(storage.content)
     return content
@@ -172,7 +185,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
     def fill(key: str, storage: Storage) -> None:
         start, length = parts.place(f"data/{key}")
         if length != len(storage.content):
-            raise ValueError("its tensors are not as large as it says")
+            raise Damaged("its tensors are not as large as it says")
         storage.fill(file, start)
 
     storages = Storages(budget=size, fill=fill)
@@ -184,26 +197,29 @@ class _Parts:
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
-        with zipfile.ZipFile(Window(file, 0, size)) as archive:
-            self._parts = {part.filename.partition("/")[2]: part for part in archive.infolist()}
+        try:
+            with zipfile.ZipFile(Window(file, 0, size)) as archive:
+                self._parts = {part.filename.partition("/")[2]: part for part in archive.infolist()}
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
+            raise Damaged("it is damaged, or only a part of it is there") from error
         if "constants.pkl" in self._parts:
-            raise ValueError("it is a TorchScript program, not a checkpoint")
+            raise Damaged("it is a TorchScript program, not a checkpoint")
         if "data.pkl" not in self._parts:
-            raise ValueError("it is a zip file, but not one of torch's")
+            raise Damaged("it is a zip file, but not one of torch's")
         if "byteorder" in self._parts and self._bytes("byteorder") != b"little":
-            raise ValueError("it was written on a big-endian machine")
+            raise Damaged("it was written on a big-endian machine")
 
     def place(self, name: str) -> tuple[int, int]:
         """Start and length of a part."""
         if name not in self._parts:
-            raise ValueError("it lacks some of its tensors")
+            raise Damaged("it lacks some of its tensors")
         part = self._parts[name]
         if part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size:
             raise UnsafeFile("compressed tensors, which torch never writes")
         self._file.seek(part.header_offset)
         header = self._file.read(30)
         if header[:4] != b"PK\x03\x04" or len(header) < 30:
-            raise ValueError("its directory does not fit its content")
+            raise Damaged("its directory does not fit its content")
         names, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
         return part.header_offset + 30 + names + extra, part.file_size
 
@@ -217,8 +233,10 @@ def state_dict_of(value: Any) -> dict[str, Tensor]:
     The wrapping of `DataParallel` is taken off. Raises UnsafeFile for modules that hold themselves.
     """
     if isinstance(value, Module):
-        tensors = dict(_walk(value))
-    elif isinstance(value, dict) and all(isinstance(tensor, Tensor) for tensor in value.values()):
+        tensors = _walk(value)
+    elif isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    ):
         tensors = dict(value)
     else:
         raise BadInput("This holds no network: neither a module nor a state dict.")
@@ -227,27 +245,31 @@ def state_dict_of(value: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def _walk(root: Module) -> Iterator[tuple[str, Tensor]]:
+def _walk(root: Module) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
     waiting = [("", root)]
-    for _ in range(_MAX_PARTS):
-        if not waiting:
-            return
+    left = _MAX_PARTS
+    while waiting:
         prefix, module = waiting.pop()
         hidden = module.state.get("_non_persistent_buffers_set")
-        for kind in ("_parameters", "_buffers"):
-            for name, tensor in _mapping(module, kind).items():
-                if isinstance(tensor, Tensor) and not (isinstance(hidden, set) and name in hidden):
-                    yield f"{prefix}{name}", tensor
-        children = [(f"{prefix}{name}.", child) for name, child in _mapping(module, "_modules").items()]
+        parts = [_named(module, kind) for kind in ("_parameters", "_buffers", "_modules")]
+        left -= sum(map(len, parts))
+        if left < 0 or any(len(prefix) + len(name) > _MAX_NAME for part in parts for name in part):
+            raise UnsafeFile("A network is refused: its modules hold themselves, or each other without end.")
+        for name, value in (*parts[0].items(), *parts[1].items()):
+            if isinstance(value, Tensor) and not (isinstance(hidden, set) and name in hidden):
+                tensors[f"{prefix}{name}"] = value
+        children = [(f"{prefix}{name}.", child) for name, child in parts[2].items()]
         waiting += [(name, child) for name, child in reversed(children) if isinstance(child, Module)]
-        if len(prefix) > 1000:
-            break
-    raise UnsafeFile("A network is refused: its modules hold themselves, or each other without end.")
+    return tensors
 
 
-def _mapping(module: Module, name: str) -> dict[str, Any]:
-    value = module.state.get(name)
-    return value if isinstance(value, dict) else {}
+def _named(module: Module, kind: str) -> dict[str, Any]:
+    """What a module holds of a kind, by name."""
+    found = module.state.get(kind)
+    if not isinstance(found, dict) or not all(type(name) is str for name in found):
+        return {}
+    return found
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -288,7 +310,7 @@ def read_file(path: Path) -> Any:
         raise BadInput(f"{path} cannot be read ({error.strerror}).") from error
     try:
         if len(rest) == MAX_READ:
-            raise ValueError("too large")
+            raise Damaged("too large")
         return json.loads((start + rest).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not a word map in whole JSON; get it again.") from error

@@ -1,0 +1,54 @@
+"""Ways to see that reading a file did nothing but read it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_HARMLESS = {"open", "object.__getattr__", "object.__setattr__", "sys._getframe", "builtins.id", "gc.collect"}
+_seen: list[str] | None = None
+
+
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
+    if _seen is None:
+        return
+    if event not in _HARMLESS or (event == "open" and "r" not in str(arguments[1])):
+        _seen.append(f"{event}{arguments!r}"[:200])
+
+
+@contextmanager
+def nothing_runs() -> Iterator[None]:
+    """By Python's audit events: no import, no evaluation, no process, no unpickling, no file written."""
+    global _seen
+    if not getattr(sys, "_gpucapt_tests_watch", False):
+        sys.addaudithook(_record)  # it stays for ever, and is silent outside of this
+        sys._gpucapt_tests_watch = True  # type: ignore[attr-defined]
+    _seen = []
+    try:
+        yield
+        seen = list(_seen)
+    finally:
+        _seen = None
+    assert not seen, seen
+
+
+class Peak:
+    """How much memory this process took more than it had, in bytes."""
+
+    def __enter__(self) -> Peak:
+        Path("/proc/self/clear_refs").write_text("5")
+        self._before = _status("VmRSS")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.grown = _status("VmHWM") - self._before
+
+
+def _status(field: str) -> int:
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match
+    return int(match[1]) * 1024

@@ -58,7 +58,10 @@ def resolve_model(model: str | None) -> Model:
     if not directory.is_dir():
         if found == "bundled":
             raise GpucaptError("this installation brings no model along; name a checkpoint with --model DIR")
-        wrong = f"{found} is a file" if directory.exists() else f"there is no model {found}"
+        wrong = f"there is no model {found}"
+        if directory.exists():
+            cure = "of an earlier captioner's files `gpucapt import-checkpoint` makes a checkpoint"
+            wrong = f"{found} is a file; {cure}"
         raise GpucaptError(f"{wrong}; name a checkpoint directory{_or_where()}")
     name = str(read_config(directory).get("name", directory.name))
     weights = checkpoint_version(directory)

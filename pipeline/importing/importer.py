@@ -43,6 +43,8 @@ def import_checkpoint(files: Sequence[str], destination: str) -> str:
 
 def _check_free(output: places.Output, destination: str) -> None:
     taken = next(output.storage.list(), None) is not None if output.storage else output.path.exists()
+    if not output.storage and output.path.is_file():
+        raise GpucaptError(f"{one_line(destination)} is a file: name the folder for the checkpoint last.")
     if taken and (output.storage or not output.path.is_dir() or any(output.path.iterdir())):
         raise GpucaptError(f"{one_line(destination)} exists already: name a folder that is not there yet.")
 

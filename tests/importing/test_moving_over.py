@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision import models
 from typer.testing import CliRunner
 
+from model.errors import GpucaptError
 from pipeline.cli import app
 from tests.importing.originals import captionbot, show_and_tell, tutorial
 from tests.importing.originals.lessons import WORDS, pickled
@@ -106,6 +107,22 @@ def test_the_tutorials_two_files_and_two_commands_are_enough(here: Path) -> None
     assert captioned.keys() == {"astronaut.jpg", "cat.jpg", "rocket.jpg"}
     assert all(captioned.values())
     assert (here / "captions" / "pictures" / "report.html").is_file()
+
+
+def test_a_newcomers_mistakes_are_told_with_the_cure(here: Path) -> None:
+    tutorials_files(here)
+    words = str(word_map(here).name)
+    for mistake, cure in (
+        (["caption", "pictures", "captions", "--model", TUTORIALS], "import-checkpoint` makes a checkpoint"),
+        (["import-checkpoint", TUTORIALS, words], "is a file: name the folder for the checkpoint last"),
+        (["import-checkpoint", TUTORIALS, "mine"], "needs its vocabulary"),
+        (["import-checkpoint", words, "mine"], "give the checkpoint that goes with it"),
+        (["train", ".", "run"], "import-dataset makes an earlier captioner's files usable"),
+    ):
+        with pytest.raises(GpucaptError) as caught:
+            CliRunner().invoke(app, mistake, catch_exceptions=False)
+        assert cure in str(caught.value), mistake
+    assert sorted(path.name for path in here.iterdir()) == sorted([TUTORIALS, words])
 
 
 @pytest.mark.parametrize(

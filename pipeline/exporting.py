@@ -116,7 +116,11 @@ def _write_graph(graph: Graph, path: Path, kind: str) -> None:
     from model.graphs import difference, write_onnx, write_torchscript
 
     write = write_onnx if kind == "onnx" else write_torchscript
-    write(graph, path)
+    try:
+        write(graph, path)
+    except Exception as error:  # of many kinds: the exporter's, torch's, those of what they use
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise GpucaptError(f"this version of torch cannot export {path.name} ({reason.strip()})") from error
     apart = difference(graph, _runner(path, graph, kind))
     if not apart <= _MOST_APART:
         raise GpucaptError(

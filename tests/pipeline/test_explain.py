@@ -69,12 +69,12 @@ def size_of(png: Path | bytes) -> tuple[int, int]:
 
 def test_each_word_is_bright_where_it_looked_and_dark_elsewhere() -> None:
     grey = np.full((300, 300, 3), 128, np.uint8)
-    said = looking([[255, 0], [0, 0]], [[0, 0], [0, 255]])
+    said = looking([[0, 255], [0, 0]], [[0, 0], [255, 0]])
     whole, first, second = panels(draw(grey, [Row("", said)], Preparation()), 3)
     assert quarters(whole).min() > 120
-    assert np.unravel_index(quarters(first).argmax(), (2, 2)) == (0, 0)
-    assert np.unravel_index(quarters(second).argmax(), (2, 2)) == (1, 1)
-    assert quarters(first)[1, 1] < 70 and quarters(second)[0, 0] < 70
+    assert np.unravel_index(quarters(first).argmax(), (2, 2)) == (0, 1)
+    assert np.unravel_index(quarters(second).argmax(), (2, 2)) == (1, 0)
+    assert quarters(first)[1, 0] < 70 and quarters(second)[0, 1] < 70
 
 
 def test_what_is_cut_off_before_the_captioner_looks_stays_dark() -> None:

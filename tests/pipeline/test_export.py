@@ -28,7 +28,7 @@ from tests.model.tiny import make_tiny_checkpoint
 data = pytest.importorskip("skimage.data")
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
-DECODERS = ("attention_lstm", "lstm", "transformer")
+DECODERS = ("attention_lstm", "lstm", "transformer", "imported")
 WITHOUT_US = "import sys; sys.modules.update(dict.fromkeys(('torch', 'cv2', 'model', 'pipeline')))\n"
 
 
@@ -49,10 +49,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     def make(decoder: str) -> Path:
         path = folder / decoder
         if not path.exists():
-            make_tiny_checkpoint(path, decoder=decoder, encoder="squeezenet1_1", end_bias=0.5)
+            name = "attention_lstm" if decoder == "imported" else decoder
+            make_tiny_checkpoint(path, decoder=name, encoder="squeezenet1_1", end_bias=0.5)
+            if decoder == "imported":
+                _search_as_earlier_captioners(path)
         return path
 
     return make
+
+
+def _search_as_earlier_captioners(checkpoint: Path) -> None:
+    """A larger grid than the encoder's own, other pictures, a search that may say anything, or nothing."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["preparation"] = {"size": 64, "channels": "bgr", "filter": "bicubic"}
+    config["encoder"]["grid"] = 14
+    config["search"] = {"max_length": 12, "length_penalty": 0.0, "allow_unknown": True, "plain": True}
+    (checkpoint / "config.json").write_text(json.dumps(config))
 
 
 def greedy(captioner: Captioner, photographs: list[Path]) -> list[str]:
@@ -75,7 +87,15 @@ def by_example(folder: Path, photographs: list[Path], tmp_path: Path) -> list[st
     ]
 
 
-@pytest.mark.parametrize("decoder", ["lstm", "transformer", pytest.param("bundled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        "lstm",
+        "transformer",
+        pytest.param("imported", marks=pytest.mark.slow),
+        pytest.param("bundled", marks=pytest.mark.slow),
+    ],
+)
 def test_the_program_in_the_docs_says_what_gpucapt_says(
     decoder: str, checkpoint: Callable[[str], Path], photographs: list[Path], tmp_path: Path
 ) -> None:
@@ -103,11 +123,16 @@ def test_torchscript_says_it_too_several_pictures_and_hypotheses_at_once(
         # The same hypothesis twice: both must go the same way.
         state = {name: t.repeat_interleave(2, 1) if "beam" in name else t for name, t in state.items()}
         said = _greedy(step, state, about, len(photographs))
-    words = json.loads((tmp_path / "vocabulary.json").read_text())["words"]
-    captions = [" ".join(words[word] for word in row) for row in said]
+    words, unspoken = json.loads((tmp_path / "vocabulary.json").read_text())["words"], _unspoken(about)
+    captions = [" ".join(words[word] for word in row if word not in unspoken) for row in said]
     expected = greedy(captioner, photographs)
     assert captions == [text for text in expected for _ in range(2)]
     assert (about["grid"] is None) == (decoder == "lstm")
+
+
+def _unspoken(about: dict[str, Any]) -> list[int]:
+    found: list[int] = about["search"]["unspoken"]
+    return found
 
 
 def _greedy(
@@ -119,8 +144,10 @@ def _greedy(
     ended = torch.zeros(pictures * 2, dtype=torch.bool)
     for place in range(search["max_length"]):
         found = dict(zip(about["decoder"]["outputs"], step(words, *state.values()), strict=True))
-        if place == 0:
-            found["log_probs"][:, :, search["end"]] = -torch.inf
+        if not search["end_may_be_first"]:
+            assert found["log_probs"][:, :, _unspoken(about)].isneginf().all(), "could be said"
+            if place == 0:
+                found["log_probs"][:, :, search["end"]] = -torch.inf
         words = found["log_probs"].argmax(2)
         ended |= words.flatten() == search["end"]
         for row, word, over in zip(said, words.flatten().tolist(), ended, strict=True):

@@ -11,7 +11,7 @@ import torch
 import torchvision.models as zoo
 from torch import Size, Tensor
 
-from model.encoders import TORCHVISION_ENCODERS
+from model.encoders import TORCHVISION_ENCODERS, build_encoder
 
 CANDIDATES = (
     *("resnet101", "resnext101_32x8d", "resnet50", "mobilenet_v2", "densenet121", "squeezenet1_0"),
@@ -20,13 +20,16 @@ CANDIDATES = (
 )
 """Backbones that earlier captioners had, the most frequent ones first, and their kin."""
 
+RESNESTS = ("timm/resnest50d", "timm/resnest101e", "timm/resnest26d", "timm/resnest14d")
+"""ResNeSts, whose authors' layers have the names that timm's have."""
+
 _BATCHES = "num_batches_tracked"
 """A counter that BatchNorm has since torch 0.4.1, and needs for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A backbone by its name in torchvision, its tensors as `Encoder` names them, and what was behind it."""
+    """A backbone by its name here, its tensors as `Encoder` names them, and what was behind it."""
 
     name: str
     tensors: dict[str, Tensor]
@@ -34,8 +37,12 @@ class Backbone:
 
 
 def recognised(state: dict[str, Tensor]) -> Backbone | None:
-    """The backbone that an `nn.Sequential` of its children begins with: tensors by their names there."""
-    for name in CANDIDATES:
+    """The backbone that an `nn.Sequential` of its children begins with: tensors by their names there.
+
+    Raises GpucaptError for a ResNeSt where timm is not installed.
+    """
+    splits_attention = any(".conv2.fc1." in theirs for theirs in state)
+    for name in RESNESTS if splits_attention else CANDIDATES:
         names = dict(_names(name))
         needed = {theirs for theirs in names if not theirs.endswith(_BATCHES)}
         if any(theirs not in state or state[theirs].shape != names[theirs][1] for theirs in needed):
@@ -59,7 +66,7 @@ def _continues(rest: dict[str, Tensor], names: dict[str, tuple[str, Size]]) -> b
 
 @cache
 def _names(name: str) -> tuple[tuple[str, tuple[str, Size]], ...]:
-    return tuple(_pairs(name))
+    return tuple(_pairs_of_timm(name) if name.startswith("timm/") else _pairs(name))
 
 
 def _pairs(name: str) -> Iterator[tuple[str, tuple[str, Size]]]:
@@ -69,6 +76,16 @@ def _pairs(name: str) -> Iterator[tuple[str, tuple[str, Size]]]:
     theirs = {id(tensor): called for called, tensor in _all(torch.nn.Sequential(*model.children()))}
     for ours, tensor in _all(TORCHVISION_ENCODERS[name](model)):
         yield theirs[id(tensor)], (ours, tensor.shape)
+
+
+def _pairs_of_timm(name: str) -> Iterator[tuple[str, tuple[str, Size]]]:
+    """The same of timm's extractor of features (`net`), whose children are called as the model's are."""
+    with torch.device("meta"):
+        trunk = build_encoder(name).backbone
+    children = {child: place for place, (child, _) in enumerate(trunk.get_submodule("net").named_children())}
+    for ours, tensor in _all(trunk):
+        _, child, rest = ours.split(".", 2)
+        yield f"{children[child]}.{rest}", (ours, tensor.shape)
 
 
 def _all(module: torch.nn.Module) -> Iterator[tuple[str, Tensor]]:

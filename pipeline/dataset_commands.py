@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import GpucaptError
-from model.vocabulary import Vocabulary
+from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from pipeline import places
 from pipeline.cores import available_cores
 from pipeline.errors import one_line
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _READERS = 16
 """Pictures of an object store that are read at the same time: that is waiting, as a rule."""
+
+_MARKS = {"<PAD>": PAD, "<SOS>": START, "<EOS>": END, "<UNK>": UNKNOWN}
+"""How some call them."""
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +140,10 @@ def _is_folder(url: str) -> bool:
 
 
 def read_vocabulary(url: str) -> Vocabulary:
-    """A word map (word → index), or the vocabulary.json of a checkpoint."""
+    """A word map (word → index), the vocabulary.json of a checkpoint, or an earlier captioner's pickle."""
     with places.input_file(url) as path:
+        if _is_pickle(path):
+            return _pickled_vocabulary(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -155,6 +160,21 @@ def read_vocabulary(url: str) -> Vocabulary:
                 " vocabulary.json of a checkpoint."
             )
         return Vocabulary(tuple(sorted(content, key=content.__getitem__)))
+
+
+def _is_pickle(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
+
+
+def _pickled_vocabulary(path: Path) -> Vocabulary:
+    """The words of a pickle, nothing of which is run, with the marks as they are called here."""
+    from pipeline.importing.unpickling import read_vocabulary as read_pickle
+
+    words = [_MARKS.get(word, word) for word in read_pickle(path)]
+    return Vocabulary(tuple(words if PAD in words else [PAD, *words]))
 
 
 class _Place:

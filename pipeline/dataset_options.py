@@ -46,7 +46,8 @@ def preprocess(
         typer.Option(
             envvar="GPUCAPT_VOCABULARY",
             metavar="FILE",
-            help="A WORDMAP_….json, or a checkpoint's vocabulary.json, instead of the train split's words.",
+            help="A WORDMAP_….json, a checkpoint's vocabulary.json or a vocab.pkl, instead of the train"
+            " split's words.",
         ),
     ] = None,
     splits: Annotated[

@@ -17,7 +17,10 @@ from torchvision import models
 from typer.testing import CliRunner
 
 from model.errors import GpucaptError
+from model.vocabulary import END, PAD, START, UNKNOWN
 from pipeline.cli import app
+from pipeline.dataset_commands import run_preprocess
+from pipeline.datasets import read_wordmap
 from tests.importing.originals import captionbot, show_and_tell, tutorial
 from tests.importing.originals.lessons import WORDS, pickled
 from tests.importing.saving import save, settle
@@ -220,6 +223,23 @@ def test_datasets_are_prepared_as_it_says(
     assert {path.parent.relative_to(here).as_posix() for path in here.rglob("dataset.json")} - {
         "made"
     } == sets
+
+
+@pytest.mark.parametrize(
+    ("files", "vocabulary"), [(captionbots_files, "vocab.pickle"), (one_layer, "vocab.pkl")]
+)
+def test_a_pickled_vocabulary_is_taken_for_another_dataset(
+    here: Path, files: Callable[[Path], None], vocabulary: str
+) -> None:
+    files(here)
+    dataset, pictures = make_dataset(here / "made")
+    run(["preprocess", str(dataset), str(pictures), "data", "--vocabulary", vocabulary, "--image-size", "32"])
+    words = read_wordmap(here / "data").words
+    assert set(words) == {PAD, UNKNOWN, START, END, *WORDS}
+    (here / "evil.pkl").write_bytes(b"\x80\x04cos\nsystem\n(V touch ran\ntR.")
+    with pytest.raises(GpucaptError, match=r"evil\.pkl.*os\.system"):
+        run_preprocess(str(dataset), str(pictures), "other", vocabulary="evil.pkl")
+    assert not (here / "ran").exists()
 
 
 def test_every_training_that_it_proposes_has_a_network(here: Path) -> None:

@@ -186,9 +186,15 @@ class _Part:
 @contextmanager
 def _part(target: Path, header: dict[str, Any], out: str) -> Iterator[_Part]:
     """The part of OUT, gone on with where it was made with the same model, pictures and settings."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise GpucaptError(f"{out} is a folder; name a file in it")
     path = target.with_name(f"{target.name}.part")
-    with path.open("a+", encoding="utf-8") as file:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise GpucaptError(f"{out} cannot be written: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import typer
@@ -69,11 +69,18 @@ class Explaining:
         rows = [Row(f"beam {size}" if self._beams else "", caption) for size, caption in captions.items()]
         png = draw(picture, rows, captioner.config.preparation, title=one_line(_name(image)))
         with places.output_file(target) as path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".{path.name[:100]}.part")
-            fresh.write_bytes(png)
-            fresh.replace(path)
+            _write(path, png, target)
         return {f" {row.label}:" if row.label else "": row.caption.text or "(no words)" for row in rows}
+
+
+def _write(path: Path, png: bytes, target: str) -> None:
+    fresh = path.with_name(f".{path.name[:60]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(png)
+        fresh.replace(path)
+    except OSError as error:
+        raise GpucaptError(f"{target} cannot be written: {error.strerror}") from error
 
 
 def _name(image: str) -> str:

@@ -50,7 +50,10 @@ def run_export(checkpoint: str, destination: str, kind: str) -> None:
         _refuse_other_folders(folder)
         fresh = folder / ".new"  # what a killed export leaves there, the next one removes
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        try:
+            fresh.mkdir(parents=True)
+        except OSError as error:
+            raise GpucaptError(f"{destination} cannot be written: {error.strerror}") from error
         try:
             _write(model, fresh, kind)
             _replace(folder, fresh)

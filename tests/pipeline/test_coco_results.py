@@ -161,6 +161,14 @@ def test_what_is_no_list_is_one_line(
     assert not list(tmp_path.glob("out.json*"))
 
 
+def test_a_place_that_cannot_be_written_is_told_before_any_work(
+    tmp_path: Path, tiny_model: Path, listed: Path
+) -> None:
+    for out, said in ((tmp_path / "test2014", "is a folder"), (listed / "out.json", "cannot be written")):
+        done = coco_results(tiny_model, listed, tmp_path / "test2014", out)
+        assert isinstance(done.exception, GpucaptError) and said in str(done.exception)
+
+
 def test_from_a_bucket_into_a_bucket(
     tmp_path: Path, tiny_model: Path, listed: Path, bucket: str, s3_server: S3Server
 ) -> None:

@@ -130,6 +130,8 @@ def test_the_figure_goes_where_it_is_said_else_here(
     assert explain(tiny_model, picture, "--out", tmp_path / "new" / "figure.png").exit_code == 0
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["figure.png"]
     assert [path.name for path in picture.parent.iterdir()] == ["dog.png"]
+    done = explain(tiny_model, picture, "--out", picture / "figure.png")
+    assert isinstance(done.exception, GpucaptError) and "cannot be written" in str(done.exception)
 
 
 def test_each_beam_size_has_its_caption_beside_the_others(

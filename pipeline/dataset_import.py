@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import GpucaptError
-from model.vocabulary import UNKNOWN, Vocabulary
+from model.vocabulary import Vocabulary
 from pipeline.datasets import MANIFEST
 from pipeline.errors import one_line
 from pipeline.picture_store import CAPTIONS_PER_IMAGE, DATASET
@@ -150,10 +150,9 @@ def _read_split(folder: Path, name: str, base: str, words: Vocabulary) -> _Split
 
 def _in_words(captions: NDArray[np.int64], lengths: NDArray[np.int64], words: Vocabulary) -> list[str]:
     """Captions as text, `<unk>` for what the word map did not know: as long as they were."""
-    known = [UNKNOWN if number == words.unknown else word for number, word in enumerate(words.words)]
     return [
-        " ".join(known[index] for index in caption[1 : length - 1])
-        for caption, length in zip(captions.tolist(), lengths.tolist(), strict=True)
+        " ".join(words.words[index] for index in caption[1 : length - 1].tolist())
+        for caption, length in zip(captions, lengths, strict=True)
     ]
 
 

@@ -37,6 +37,7 @@ class Recipe:
     # the captioner
     encoder: str = "resnext101_32x8d"
     encoder_weights: str | None = "imagenet"
+    encoder_stages: int | None = None  # of a ResNet's four blocks, the first so many; None: all
     grid: int | None = None
     decoder: str = "attention_lstm"
     embedding_size: int = 512
@@ -94,6 +95,7 @@ class Recipe:
             *("batch_size", "accumulate", "patience", "validation_beam", "max_length", "feature_views"),
             "log_every",
             *("embedding_size", "hidden_size", "attention_size", "feature_size", "layers", "heads"),
+            *("encoder_stages", "grid"),
         ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise GpucaptError(f"The recipe's {name} must be at least 1, not {getattr(self, name)}.")

@@ -116,6 +116,8 @@ def _config(recipe: Recipe, image_size: int, begun: CheckpointConfig | None) -> 
         grid = begun.encoder.get("grid") if recipe.grid is None else recipe.grid
         encoder = {**begun.encoder, "grid": grid}
         preparation = Preparation(size=image_size, channels=begun.preparation.channels)
+    if recipe.encoder_stages is not None:
+        encoder["options"] = {**encoder.get("options", {}), "stages": recipe.encoder_stages}
     if begun is not None and begun.decoder["name"] == recipe.decoder:
         decoder["options"] = {**begun.decoder.get("options", {}), **decoder["options"]}
     return CheckpointConfig(

@@ -16,6 +16,8 @@ from model.captioner import load_captioner
 from model.recipe import Recipe
 from pipeline.datasets import CaptionedPictures
 from pipeline.training_commands import run_train
+from pipeline.training_run import _config
+from tests.media import photograph
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.captioned import make_dataset
 
@@ -99,6 +101,22 @@ def test_what_recipes_do_not_speak_of_stays_as_in_the_model_to_begin_with(folder
     with h5py.File(out / ".training" / "features-train.hdf5") as file:
         stored = torch.from_numpy(file["features"][0, 0]).float()
     assert torch.allclose(seen[0].float(), stored, atol=2e-2, rtol=2e-2)
+
+
+def test_a_resnet_that_ends_early_is_trained(folder: Path) -> None:
+    settings = {name.replace("-", "_"): value for name, value in OPTIONS.items()}
+    early = {"encoder": "resnet18", "encoder_weights": None, "encoder_stages": 3, "grid": 3}
+    recipe = Recipe.from_dict({**settings, **early, "device": "cpu"})
+    trained = run_train(str(folder / "data"), str(folder / "early"), recipe)
+    captioner = load_captioner(Path(trained.checkpoint), device="cpu", precision="fp32")
+    assert captioner.config.encoder == {"name": "resnet18", "grid": 3, "options": {"stages": 3}}
+    (caption,) = captioner.caption([captioner.prepare(photograph("cat"))])
+    assert caption.attention.shape[1:] == (3, 3)
+    assert captioner.encoder.channels == 256
+    # What is asked for goes before what there is to begin with.
+    longer = Recipe.from_dict({**recipe.to_dict(), "encoder_stages": 2})
+    config = _config(longer, 64, captioner.config)
+    assert config.encoder["options"] == {"stages": 2}
 
 
 def test_a_model_that_there_is_not_is_named(folder: Path) -> None:

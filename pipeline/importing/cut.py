@@ -9,6 +9,7 @@ scores, which was on even while it captioned, is off here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -63,9 +64,7 @@ def _encoder(part: Part) -> tuple[str, dict[str, Tensor]]:
     """The backbone's name and the tensors of its beginning."""
     theirs = part.below("resnet.")
     for name in _BACKBONES:
-        with torch.device("meta"):
-            network = build_encoder(name, shape=Shape(stages=_STAGES))
-        wanted = {key: tensor.shape for key, tensor in network.backbone.state_dict().items()}
+        wanted = _shapes(name)
         # A counter of batches that BatchNorm has since torch 0.4.1, and needs for nothing.
         counters = {key: torch.zeros((), dtype=torch.long) for key in wanted if key.endswith("tracked")}
         tensors = counters | theirs
@@ -75,6 +74,14 @@ def _encoder(part: Part) -> tuple[str, dict[str, Tensor]]:
         f"{part.file.name}: its resnet is none that is known here, cut at its third block; known are"
         f" {', '.join(_BACKBONES)}."
     )
+
+
+@cache
+def _shapes(name: str) -> dict[str, torch.Size]:
+    """Of a backbone that is cut, without memory for its weights."""
+    with torch.device("meta"):
+        network = build_encoder(name, shape=Shape(stages=_STAGES))
+    return {key: tensor.shape for key, tensor in network.backbone.state_dict().items()}
 
 
 def _decoder(part: Part) -> tuple[dict[str, Any], dict[str, Tensor]]:

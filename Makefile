@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 demo_extras := worker,airflow,web,demo
-test_extras := worker,train,export,airflow,web,timm,demo,dev
+test_extras := worker,train,export,airflow,web,timm,demo,notebooks,dev
 demo_ready := $(VENV)/.ready-demo
 test_ready := $(VENV)/.ready-test
 
@@ -50,7 +50,7 @@ ruff: $(test_ready)
 .PHONY: mypy
 mypy: $(test_ready)
 	$(BIN)/mypy
-	$(BIN)/mypy dags/*.py infra/demo/*.py infra/examples/*.py
+	$(BIN)/mypy dags/*.py infra/demo/*.py infra/examples/*.py docs/notebooks/*.py
 
 .PHONY: format
 format: $(test_ready) ## Rewrite the code in the project's style

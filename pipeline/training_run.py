@@ -201,7 +201,7 @@ def _begin(plan: StagePlan, init_from: Path | None) -> CaptionNetwork:
 
     torch.manual_seed(plan.recipe.seed)
     start = None if init_from is None else load_network(init_from)
-    if start is not None and start[0].encoder["name"] == plan.recipe.encoder:
+    if start is not None and _is_same_encoder(start[0].encoder, plan.config.encoder):
         network = build_network(plan.config, plan.vocabulary)  # its encoder comes from there
     else:
         network = _new_network(plan)
@@ -211,6 +211,11 @@ def _begin(plan: StagePlan, init_from: Path | None) -> CaptionNetwork:
         _, words, source = start
         log.info("%s: %s", init_from, transfer(source, words, network, plan.vocabulary))
     return network
+
+
+def _is_same_encoder(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether the weights of one are the other's, whatever the grid that they are averaged to."""
+    return one["name"] == other["name"] and (one.get("options") or {}) == (other.get("options") or {})
 
 
 def _new_network(plan: StagePlan) -> CaptionNetwork:

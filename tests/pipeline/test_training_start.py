@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from model.captioner import load_captioner
+from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline.datasets import CaptionedPictures
 from pipeline.training_commands import run_train
@@ -117,6 +118,10 @@ def test_a_resnet_that_ends_early_is_trained(folder: Path) -> None:
     longer = Recipe.from_dict({**recipe.to_dict(), "encoder_stages": 2})
     config = _config(longer, 64, captioner.config)
     assert config.encoder["options"] == {"stages": 2}
+    # It has weights of its own then, as any other encoder.
+    anew = Recipe.from_dict({**longer.to_dict(), "encoder_weights": "none.pth"})
+    with pytest.raises(GpucaptError, match=r"none\.pth: there is no such weights file"):
+        run_train(str(folder / "data"), str(folder / "anew"), anew, init_from=trained.checkpoint)
 
 
 def test_a_model_that_there_is_not_is_named(folder: Path) -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _LONGEST_SIDE = 400  # pixels that a photograph is shrunk to: a panel has no more
 _COLUMNS = 6
-_DIM = 0.2  # what is left of the light where it did not look
+_DIM = 0.25  # what is left of the picture, without its colours, where it did not look
+_GLOW = (102, 80, 24)
+"""What is added where it did look, at the most: on what is black, light alone could not be seen."""
 _DPI = 100
 _HEADING = 0.8  # inches
 
@@ -93,10 +95,12 @@ def _looks(
     import numpy as np
 
     top, left, height, width = _seen(picture.shape[0], picture.shape[1], preparation)
+    dim = picture.mean(axis=2, keepdims=True) * _DIM
+    bright = picture * (1 - np.array(_GLOW) / 255) + _GLOW
     for word, cells in zip(caption.words, caption.attention, strict=True):
-        light = np.full(picture.shape[:2], _DIM, np.float32)
-        light[top : top + height, left : left + width] += (1 - _DIM) * _spread(cells, height, width)
-        yield word, (picture * light[:, :, None]).astype(np.uint8)
+        looked = np.zeros((*picture.shape[:2], 1), np.float32)
+        looked[top : top + height, left : left + width, 0] = _spread(cells, height, width)
+        yield word, (dim * (1 - looked) + bright * looked).astype(np.uint8)
 
 
 def _seen(height: int, width: int, preparation: Preparation) -> tuple[int, int, int, int]:
@@ -129,5 +133,5 @@ def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _panel_size(picture: NDArray[np.uint8]) -> tuple[float, float]:
     """Width and height of a panel in inches: of one area, whatever the picture's shape, within reason."""
-    ratio = min(max(picture.shape[1] / picture.shape[0], 0.5), 2.0)
+    ratio = min(max(picture.shape[1] / picture.shape[0], 0.5), 3.0)
     return 1.9 * math.sqrt(ratio), 1.9 / math.sqrt(ratio)

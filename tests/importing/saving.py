@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ def known_as(names: dict[str, ModuleType]) -> Iterator[None]:
         (cls, cls.__module__, name)
         for name, module in names.items()
         for cls in vars(module).values()
-        if isinstance(cls, type) and cls.__module__ == module.__name__
+        if isinstance(cls, type) and module.__name__ in (cls.__module__, "parts")
     ]
     before = {name: sys.modules.get(name) for name in names}
     sys.modules.update(names)
@@ -42,6 +43,14 @@ def known_as(names: dict[str, ModuleType]) -> Iterator[None]:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
+
+
+def parts_of(*classes: type) -> ModuleType:
+    """A module of some classes of other modules."""
+    part = ModuleType("parts")
+    for cls in classes:
+        setattr(part, cls.__name__, cls)
+    return part
 
 
 def save(content: Any, path: Path, names: dict[str, ModuleType], *, legacy: bool = False) -> Path:
@@ -85,6 +94,7 @@ def thnn() -> ModuleType:
     return module
 
 
+@cache
 def photographs() -> dict[str, Picture]:
     """The sample photographs, each `SIDE` pixels wide."""
     found = {}

@@ -17,18 +17,14 @@ from pipeline.importing.importer import import_checkpoint
 from tests.importing.originals import tutorial
 from tests.importing.saving import photographs, save, settle
 
-SENTENCES = (
-    "a woman in an orange suit smiles",
-    "a brown cat looks at you",
-    "a cup of coffee on a wooden table",
-    "a rocket stands on its pad at night",
-    "many galaxies in the dark sky",
-    "a red motorcycle in a garage",
-    "a temple behind green trees",
-    "a big yellow flower",
-    "an officer in front of a flag",
-)
-WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()} - {"wooden"})
+SENTENCES = {
+    "astronaut": "a woman in an orange suit smiles",
+    "cat": "a brown cat looks at you",
+    "coffee": "a cup of coffee on a wooden table",
+    "rocket": "a rocket stands on its pad at night",
+    "galaxies": "many galaxies in the dark sky",
+}
+WORDS = sorted({word for sentence in SENTENCES.values() for word in sentence.split()} - {"wooden"})
 WORD_MAP = {"<pad>": 0, **{word: i for i, word in enumerate(WORDS, 1)}}
 WORD_MAP |= {mark: len(WORD_MAP) + i for i, mark in enumerate(("<unk>", "<start>", "<end>"))}
 MARKS = {"<pad>", "<unk>", "<start>", "<end>"}
@@ -47,9 +43,9 @@ def encoded(sentence: str) -> list[int]:
     ]
 
 
-def train(decoder: nn.Module, cells: Tensor, steps: int = 150) -> None:
+def train(decoder: nn.Module, cells: Tensor, steps: int = 90) -> None:
     """Learn the sentences a little: enough that every picture has a caption of its own, and few are sure."""
-    rows = [encoded(sentence) for sentence in SENTENCES]
+    rows = [encoded(sentence) for sentence in SENTENCES.values()]
     longest = max(map(len, rows))
     words = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     learner = torch.optim.Adam(decoder.parameters(), lr=1e-2)
@@ -66,7 +62,7 @@ def trained(
     encoder: nn.Module, decoder: nn.Module, prepare: Callable[[np.ndarray], Tensor]
 ) -> dict[str, Tensor]:
     """The prepared photographs by name, after both have seen them."""
-    images = {name: prepare(picture) for name, picture in photographs().items()}
+    images = {name: prepare(photographs()[name]) for name in SENTENCES}
     settle(encoder, torch.cat(list(images.values())))
     with torch.no_grad():
         cells = torch.cat([encoder(image) for image in images.values()]).flatten(1, 2)
@@ -78,15 +74,19 @@ def assert_same_captions(
     captioner: Captioner, encoder: nn.Module, decoder: nn.Module, images: dict[str, Tensor]
 ) -> None:
     """Every photograph, for each beam size; and they are no captions that any network would give."""
-    pictures = [captioner.prepare(picture) for picture in photographs().values()]
+    pictures = [captioner.prepare(photographs()[name]) for name in images]
+    with torch.no_grad():
+        grids = [encoder(image) for image in images.values()]
     for beam_size in (1, 3, 5):
         theirs = [
-            words_of(tutorial.caption_image_beam_search(encoder, decoder, image, WORD_MAP, beam_size))
-            for image in images.values()
+            words_of(
+                tutorial.caption_image_beam_search(lambda grid: grid, decoder, grid, WORD_MAP, beam_size)
+            )
+            for grid in grids
         ]
         ours = captioner.caption(pictures, beam_size=beam_size, max_length=50)
         assert [list(caption.words) for caption in ours] == theirs
-        assert len(set(map(tuple, theirs))) > 5
+        assert len(set(map(tuple, theirs))) > 2
 
 
 def word_map(folder: Path) -> Path:

@@ -103,7 +103,7 @@ def normalised(square: np.ndarray) -> Tensor:
 def caption_image_beam_search(
     encoder: nn.Module, decoder: nn.Module, image: Tensor, word_map: dict[str, int], beam_size: int = 3
 ) -> list[int]:
-    """The tutorial's search: indices with both marks. With nothing finished, its best unfinished one."""
+    """The tutorial's search: indices with both marks. Where nothing finishes it fails, as it does there."""
     k = beam_size
     vocab_size = len(word_map)
     encoder_out = encoder(image)
@@ -147,7 +147,5 @@ def caption_image_beam_search(
         if step > 50:
             break
         step += 1
-    if not complete_seqs:
-        return seqs[0].tolist()
     best = max(range(len(complete_seqs)), key=lambda i: float(complete_seqs_scores[i]))
     return complete_seqs[best]

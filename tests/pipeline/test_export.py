@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,8 @@ def test_torchscript_says_it_too_several_pictures_and_hypotheses_at_once(
     run_export(str(directory), str(tmp_path), "torchscript")
     captioner = load_captioner(directory, device="cpu", precision="fp32")
     about = json.loads((tmp_path / "export.json").read_text())
+    schema = json.loads((files("pipeline") / "schemas/export.schema.json").read_text())
+    jsonschema.validate(about, schema)
     encoder, step = (read_torchscript(tmp_path / about[half]["file"]) for half in ("encoder", "decoder"))
     prepared = [captioner.prepare(decode_still(path.read_bytes(), path.name)) for path in photographs]
     with torch.inference_mode():

@@ -41,14 +41,15 @@ class Peak:
 
     def __enter__(self) -> Peak:
         Path("/proc/self/clear_refs").write_text("5")
-        self._before = _status("VmRSS")
+        self._before = status("VmRSS")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.grown = _status("VmHWM") - self._before
+        self.grown = status("VmHWM") - self._before
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
+    """A size of this process in bytes, as the kernel tells it."""
     match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert match
     return int(match[1]) * 1024

@@ -21,10 +21,11 @@ from model.vocabulary import END, PAD, START, UNKNOWN
 from pipeline.cli import app
 from pipeline.dataset_commands import run_preprocess
 from pipeline.datasets import read_wordmap
-from tests.importing.originals import captionbot, show_and_tell, tutorial
+from tests.importing.originals import captionbot, img2story, show_and_tell, tutorial
 from tests.importing.originals.lessons import WORDS, pickled
 from tests.importing.saving import save, settle
-from tests.importing.test_tutorial import NAMES, WORD_MAP, checkpoint_of, word_map
+from tests.importing.test_tutorial import MARKS, NAMES, WORD_MAP, checkpoint_of, word_map
+from tests.importing.test_tutorials_kin import names_for
 from tests.media import photograph
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.test_dataset_import import create_input_files
@@ -69,7 +70,19 @@ def tutorials_files(folder: Path) -> None:
     encoder = tutorial.Encoder("resnet18")
     settle(encoder, torch.rand(4, 3, 64, 64))
     decoder = tutorial.DecoderWithAttention(24, 20, 48, len(WORD_MAP), encoder_dim=512).eval()
+    with torch.no_grad():  # one that has learned nothing may say nothing but marks
+        decoder.fc.bias[[WORD_MAP[mark] for mark in MARKS]] = -100
     save(checkpoint_of(encoder, decoder), folder / TUTORIALS, NAMES, legacy=True)
+    word_map(folder)
+
+
+def img2storys_files(folder: Path) -> None:
+    torch.manual_seed(0)
+    encoder = img2story.Encoder()
+    settle(encoder, torch.rand(4, 3, 64, 64))
+    sizes = {"encoder_dim": img2story.CHANNELS, "tanh": True}
+    decoder = img2story.DecoderWithAttention(24, 20, 48, len(WORD_MAP), **sizes).eval()
+    save(checkpoint_of(encoder, decoder), folder / "BEST_checkpoint_mobilenet.pth", names_for("models"))
     word_map(folder)
 
 
@@ -131,6 +144,7 @@ def test_a_newcomers_mistakes_are_told_with_the_cure(here: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "files"),
     [
+        ("Img2Story", img2storys_files),
         ("CaptionBot", captionbots_files),
         ("Automatic-Image-Captioning", two_layers),
         ("image_captioning", one_layer),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from model.captioner import CheckpointConfig, build_network
@@ -36,7 +37,11 @@ def import_checkpoint(files: Sequence[str], destination: str) -> str:
         with ExitStack() as fetched:
             paths = [fetched.enter_context(places.input_file(url)) for url in files]
             imported, vocabulary = _imported(paths)
-        write_checkpoint(output.path, imported.config, vocabulary, imported.tensors)
+        try:
+            write_checkpoint(output.path, imported.config, vocabulary, imported.tensors)
+        except (OSError, SafetensorError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise GpucaptError(f"{one_line(destination)} cannot be written ({reason}).") from error
     name: str = imported.config["name"]
     return name
 

@@ -13,11 +13,15 @@ import pytest
 import torch
 from torch import nn
 
+from model.captioner import load_captioner
+from model.errors import GpucaptError
+from pipeline.checkpoints import checkpoint_folder
 from pipeline.errors import BadInput
 from pipeline.importing.importer import import_checkpoint
 from pipeline.importing.unpickling import read_vocabulary
+from pipeline.storage import open_storage
 from tests.importing.originals import img2story, tutorial
-from tests.importing.saving import as_in_torch_1_0, parts_of, save, thnn
+from tests.importing.saving import as_in_torch_1_0, known_as, parts_of, save, thnn
 from tests.importing.test_tutorial import NAMES, WORD_MAP, word_map
 
 V = len(WORD_MAP)
@@ -130,6 +134,12 @@ def test_a_destination_that_is_taken(checkpoint: Path, tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_destination_that_cannot_be(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GpucaptError, match=r"file/mine cannot be written"):
+        import_checkpoint([str(checkpoint), str(word_map(tmp_path))], str(tmp_path / "file" / "mine"))
+
+
 def test_files_of_the_first_versions_of_torch(tmp_path: Path) -> None:
     """Their modules name a function of torch's that is gone, and lack attributes that came later."""
     network = {"encoder": tutorial.Encoder("resnet18"), "decoder": decoder()}
@@ -149,6 +159,22 @@ def test_names_tell_nothing_and_order_does_not_matter(checkpoint: Path, tmp_path
         import_checkpoint([str(file) for file in files], str(tmp_path / f"mine{i}"))
 
 
+def test_from_a_bucket_to_a_bucket(
+    bucket: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for path in (checkpoint, word_map(tmp_path)):
+        open_storage(f"s3://{bucket}/theirs").upload(path, path.name)
+    files = [f"s3://{bucket}/theirs/{path.name}" for path in (checkpoint, word_map(tmp_path))]
+    mine = f"s3://{bucket}/mine"
+    assert import_checkpoint(files, mine) == "show-attend-and-tell-resnet18"
+    assert load_captioner(checkpoint_folder(mine), device="cpu").config.encoder["grid"] == 14
+    with pytest.raises(GpucaptError, match="exists already"):
+        import_checkpoint(files, mine)
+    with pytest.raises(GpucaptError, match=f"s3://{bucket}/nowhere.pth"):
+        import_checkpoint([files[1], f"s3://{bucket}/nowhere.pth"], f"{mine}2")
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickled_vocabulary_of_any_protocol(tmp_path: Path, protocol: int) -> None:
     """As the plain `pickle.dump` of an object of a class of theirs wrote it."""
@@ -162,8 +188,6 @@ def test_a_pickled_vocabulary_of_any_protocol(tmp_path: Path, protocol: int) -> 
 
     Vocabulary.__qualname__ = "Vocabulary"
     module.Vocabulary = Vocabulary  # type: ignore[attr-defined]
-    from tests.importing.saving import known_as
-
     path = tmp_path / "vocab.pkl"
     with known_as({"vocabulary": module}), path.open("wb") as file:
         pickle.dump(Vocabulary(), file, protocol=protocol)

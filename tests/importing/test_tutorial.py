@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from model.captioner import Captioner, load_captioner
@@ -144,3 +145,29 @@ def test_the_tutorials_captions_stay_word_for_word(network, tmp_path: Path, lega
     assert origin["epoch"] == 17
     assert origin["bleu-4"] == 0.2424
     assert set(origin["imported_from"]) == {path.name, "WORDMAP_coco_5_cap_per_img_5_min_word_freq.json"}
+
+
+FLICKR8K = Path(__file__).resolve().parents[3] / "shared" / "data" / "flickr8k" / "images"
+
+
+@pytest.mark.skipif(not FLICKR8K.is_dir(), reason="the pictures of Flickr8k are not here")
+def test_photographs_that_it_has_never_seen_get_its_captions(
+    network: tuple[nn.Module, nn.Module, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    encoder, decoder, _ = network
+    path = save({"encoder": encoder, "decoder": decoder}, tmp_path / "BEST_checkpoint_coco.pth.tar", NAMES)
+    captioner = imported(path, word_map(tmp_path), to=tmp_path / "mine")
+    same = 0
+    for file in sorted(FLICKR8K.glob("*.jpg"))[:20]:
+        with Image.open(file) as image:
+            picture = np.asarray(image.convert("RGB"))
+        try:
+            theirs = words_of(
+                tutorial.caption_image_beam_search(encoder, decoder, tutorial.prepared(picture), WORD_MAP, 5)
+            )
+        except ValueError:  # nothing finished, and it fails
+            continue
+        [ours] = captioner.caption([captioner.prepare(picture)], beam_size=5, max_length=50)
+        assert list(ours.words) == theirs
+        same += 1
+    assert same > 10

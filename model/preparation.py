@@ -52,6 +52,12 @@ class Preparation:
                     f"Squares cannot be cut out with the filter {self.filter}; use bilinear or bicubic."
                 )
 
+    @property
+    def whole(self) -> bool:
+        """Whether pictures are to come with every pixel they have. What a decoder may leave out of a large
+        JPEG, to be quicker, earlier captioners have seen."""
+        return self.filter != "area"
+
     def __call__(self, image: Picture) -> Picture:
         """(H, W, 3) RGB → (3, size, size) in the checkpoint's channel order, both uint8."""
         resized = self._resize(image)

@@ -11,7 +11,7 @@ import typer
 from model.errors import GpucaptError
 from pipeline import places
 from pipeline.beams import captions_by_beam_size
-from pipeline.errors import BadInput, StorageUnavailable, one_line
+from pipeline.errors import BadInput, StorageUnavailable, WrongUsage, one_line
 from pipeline.models import resolve_model
 from pipeline.prompt import read_picture
 from pipeline.settings import CaptionSettings, Resources
@@ -64,7 +64,7 @@ class Explaining:
     def _draw(self, captioner: Captioner, image: str, target: str) -> dict[str, str]:
         from pipeline.attention_figure import Row, draw
 
-        picture = read_picture(image)
+        picture = read_picture(image, whole=captioner.prepare.whole)
         captions = captions_by_beam_size(captioner, picture, self._settings, each=self._beams)
         rows = [Row(f"beam {size}" if self._beams else "", caption) for size, caption in captions.items()]
         png = draw(picture, rows, captioner.config.preparation, title=one_line(_name(image)))
@@ -90,7 +90,9 @@ def _name(image: str) -> str:
 def _targets(images: Sequence[str], out: str | None) -> list[str]:
     """Where each figure goes; two pictures of one name get two files."""
     if len(set(images)) < len(images):
-        raise BadInput("a picture is named twice; name each once")
+        raise WrongUsage("a picture is named twice; name each once")
+    if len(images) > 1 and out is not None and out.lower().endswith(".png"):
+        raise WrongUsage(f"{out} would be one figure of several pictures; name a folder for them")
     single = out is not None and len(images) == 1 and not _is_folder(out)
     if out is not None and single:
         return [out]

@@ -56,11 +56,12 @@ def still_size(data: bytes, name: str) -> tuple[int, int]:
         raise BadInput(f"{name}: the picture is damaged: {_what(error)}") from error
 
 
-def decode_still(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode_still(data: bytes, name: str, *, whole: bool = False) -> NDArray[np.uint8]:
     """The picture in a file's bytes: (height, width, 3), RGB, turned as its EXIF says.
 
     Transparent pictures are laid on white, more than 8 bits are scaled down, an animation gives its first
-    picture. JPEGs with a shorter side of 1024 pixels or more are decoded at a half, a quarter or an eighth.
+    picture. JPEGs with a shorter side of 1024 pixels or more are decoded at a half, a quarter or an eighth,
+    unless they are wanted `whole` and are not too large for it.
 
     Raises:
         BadInput: the file is empty, no picture, cut short, or so large that it would exhaust memory.
@@ -72,7 +73,8 @@ def decode_still(data: bytes, name: str) -> NDArray[np.uint8]:
         raise BadInput(f"{name}: the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
-            _shrink_on_load(image)
+            if not whole or math.prod(image.size) > MAX_PIXELS:
+                _shrink_on_load(image)
             if math.prod(image.size) > MAX_PIXELS:
                 raise Image.DecompressionBombError
             return np.asarray(_rgb(_upright(image)))

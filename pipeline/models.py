@@ -36,6 +36,17 @@ class Model:
     id: str
     """What names it wherever jobs run: as it was given, or ``name/version``, or ``bundled``."""
 
+    @property
+    def sees_whole(self) -> bool:
+        """Whether it wants large photographs decoded whole (`Preparation.whole`); without loading it."""
+        from model.checkpoint import read_config
+        from model.preparation import Preparation
+
+        try:
+            return Preparation(**read_config(self.directory)["preparation"]).whole
+        except (KeyError, TypeError):  # an incomplete config; loading it says so
+            return False
+
 
 def pinned(model: str | None) -> str:
     """What will name the same model later, whoever is promoted meanwhile. Fetches nothing.

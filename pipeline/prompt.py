@@ -58,7 +58,9 @@ class Prompt:
     def __init__(self, settings: CaptionSettings, resources: Resources, *, beams: bool = False) -> None:
         self._settings = settings
         self._beams = beams
-        self._model = LazyModel(resolve_model(settings.model), settings, resources)
+        model = resolve_model(settings.model)
+        self._whole = model.sees_whole
+        self._model = LazyModel(model, settings, resources)
 
     def run(self) -> None:
         """Ask until an empty line, the end of the input or Ctrl-C; what cannot be used costs one line."""
@@ -66,7 +68,7 @@ class Prompt:
         threading.Thread(target=self._load_early, name="model", daemon=True).start()
         while place := _asked():
             try:
-                picture = read_picture(place)
+                picture = read_picture(place, whole=self._whole)
             except GpucaptError as error:
                 typer.echo(f"gpucapt: {one_line(str(error))}", err=True)
             else:
@@ -105,8 +107,8 @@ def _asked() -> str:
     return str(Path(line).expanduser()) if line.startswith("~") else line
 
 
-def read_picture(place: str) -> NDArray[np.uint8]:
-    """One picture, wherever it lies, as RGB. Raises BadInput where it is none."""
+def read_picture(place: str, *, whole: bool = False) -> NDArray[np.uint8]:
+    """One picture, wherever it lies, as RGB; see `decode_still`. Raises BadInput where it is none."""
     from pipeline.images import decode_still
     from pipeline.sources import kind_of
     from pipeline.storage import open_object, open_storage
@@ -119,7 +121,7 @@ def read_picture(place: str) -> NDArray[np.uint8]:
         raise BadInput(f"{place}: there is no such file")
     if entry.size > LARGEST_BYTES or kind_of(entry.name) == "video":
         raise BadInput(f"{place}: this is no picture; `gpucapt caption` takes films")
-    return decode_still(storage.read(key), place)
+    return decode_still(storage.read(key), place, whole=whole)
 
 
 def _told(caption: Caption) -> str:

@@ -205,7 +205,7 @@ class Reader:
     ) -> _Item:
         try:
             data = self._fetcher.read(entry) if fetched is None else fetched.result()
-            image = decode_still(data, entry.name)
+            image = decode_still(data, entry.name, whole=captioner.prepare.whole)
             frame = Frame(position, entry.name, None, image, entry.etag)
             return _prepared(frame, captioner, position)
         except (StorageUnavailable, CancelledError, Stopped):  # says nothing about the still

@@ -116,8 +116,8 @@ def picture_material(place: str, settings: CaptionSettings, resources: Resources
     from pipeline.models import resolve_model
     from pipeline.prompt import read_picture
 
-    pixels = read_picture(place)
     model = resolve_model(settings.model)
+    pixels = read_picture(place, whole=model.sees_whole)
     captioner = LazyModel(model, settings, resources).load()
     (caption,) = captioner.caption(
         [captioner.prepare(pixels)], beam_size=settings.beam_size, max_length=settings.max_length

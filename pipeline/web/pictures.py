@@ -34,7 +34,7 @@ def prepared(data: bytes, name: str, captioner: Captioner, limits: Limits) -> Pi
                 f"{name} has {width} × {height} pixels; at most {limits.image_pixels / 1e6:g} million are"
                 " allowed",
             )
-        return captioner.prepare(decode_still(data, name))
+        return captioner.prepare(decode_still(data, name, whole=captioner.prepare.whole))
     except NotAPicture as error:
         raise RequestFailed(415, "unsupported_image", str(error)) from error
     except TooManyPixels as error:

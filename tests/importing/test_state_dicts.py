@@ -201,6 +201,13 @@ def test_tellers_say_what_they_said(teller: Teller, tmp_path: Path) -> None:
     found = imported.caption(list(map(imported.prepare, pictures)), beam_size=1, max_length=50)
     assert [caption.text for caption in found] == expected
     assert len(set(expected)) > 4, "captions of different pictures should differ, or this shows little"
+    # Their vocabularies have no <pad>, which is needed here: a last word without any probability.
+    padding = imported.vocabulary.pad
+    assert padding == len(teller.words)
+    logits, _, _ = imported.decoder.step(
+        torch.tensor([[imported.vocabulary.start]]), imported.decoder.start(torch.zeros(1, 1, 1, 512))
+    )
+    assert logits[0, 0].softmax(dim=0)[padding] == 0
 
 
 def test_tellers_that_never_end_are_stopped_where_theirs_was(teller: Teller, tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ class CocoResults:
         from pipeline.images import decode_still
 
         def prepare(one: Listed) -> NDArray[np.uint8]:
-            return captioner.prepare(decode_still(read(one.file_name), one.file_name))
+            picture = decode_still(read(one.file_name), one.file_name, whole=captioner.prepare.whole)
+            return captioner.prepare(picture)
 
         waiting: deque[tuple[Listed, Future[NDArray[np.uint8]]]] = deque()
         with ThreadPoolExecutor(self._resources.workers) as threads:

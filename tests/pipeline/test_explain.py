@@ -17,6 +17,7 @@ from model.errors import GpucaptError
 from model.preparation import Preparation
 from pipeline.attention_figure import Row, draw
 from pipeline.cli import app
+from pipeline.errors import WrongUsage
 from pipeline.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import write_still
@@ -118,6 +119,8 @@ def test_several_pictures_get_a_figure_each_and_a_bad_one_costs_a_line(
     for figure in figures:
         assert size_of(figure) > (0, 0)
     assert explain(tiny_model, tmp_path / "letter.jpg").exit_code == 1
+    for wrong in ([one, two, "--out", tmp_path / "one.png"], [one, one]):
+        assert isinstance(explain(tiny_model, *wrong).exception, WrongUsage)
 
 
 def test_the_figure_goes_where_it_is_said_else_here(

@@ -26,6 +26,7 @@ from pipeline.cli import app
 from pipeline.exporting import run_export
 from pipeline.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint
+from tests.services.s3 import S3Server
 
 data = pytest.importorskip("skimage.data")
 
@@ -196,6 +197,15 @@ def test_exporting_again_replaces_the_export_and_nothing_else(
         run_export(str(checkpoint("lstm")), str(tmp_path / "photographs"), "torchscript")
     with pytest.raises(GpucaptError, match="is a file; name a folder"):
         run_export(str(checkpoint("lstm")), str(out / "notes.txt"), "torchscript")
+
+
+def test_an_export_goes_into_a_bucket(
+    checkpoint: Callable[[str], Path], bucket: str, s3_server: S3Server
+) -> None:
+    run_export(str(checkpoint("lstm")), f"s3://{bucket}/exported", "torchscript")
+    listed = s3_server.client.list_objects_v2(Bucket=bucket)["Contents"]
+    names = ("decoder.pt", "encoder.pt", "export.json", "vocabulary.json")
+    assert [one["Key"] for one in listed] == [f"exported/{name}" for name in names]
 
 
 @pytest.mark.parametrize(

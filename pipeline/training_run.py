@@ -51,11 +51,9 @@ def train(
     from model.processes import join, wait_for_all
     from model.stopping import Stopped
 
-    device = choose_device(recipe.device)
-    me = join(device)
+    me = join(choose_device(recipe.device))
     if not me.is_first:
         _keep_quiet()
-    log.info("training on %s, %d process%s", device, me.world, "" if me.world == 1 else "es")
     out = output.path
     if me.is_first:
         write_recipe(out, recipe)
@@ -173,6 +171,8 @@ def _run_stages(
     plans: list[StagePlan], data: Path, output: places.Output, *, resume: bool, init_from: Path | None
 ) -> None:
     from model.captioner import load_network
+    from model.precision import choose_device
+    from model.processes import here
     from model.training import run_stage
     from pipeline.training_data import load_data, store_views
     from pipeline.training_pictures import listeners
@@ -181,6 +181,9 @@ def _run_stages(
     done = [plan for plan in plans if resume and plan.done.is_file()]
     left = [plan for plan in plans if plan not in done]
     network = load_network(done[-1].best)[2] if done else _begin(plans[0], init_from)
+    world = here().world
+    device = choose_device(plans[0].recipe.device)
+    log.info("training on %s, %d process%s", device, world, "" if world == 1 else "es")
     for plan in left:
         recipe, channels = plan.recipe, plan.config.preparation.channels
         seen = _SEEN[plan.stage].format(views=recipe.feature_views, part=recipe.encoder_trained)

@@ -103,7 +103,7 @@ def test_code_in_weights_is_never_run(shelf: Shelf, monkeypatch: pytest.MonkeyPa
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (tmp_path / "ran",))
 
-    for content in (saved({"features.0.weight": Evil()}), pickle.dumps(Evil())):
+    for content in (saved({"features.0.weight": Evil()}), pickle.dumps(Evil(), protocol=2)):
         shelf.put(content, monkeypatch)
         with pytest.raises(GpucaptError, match="--encoder-weights"):
             build_encoder(NAME, weights="imagenet")

@@ -70,6 +70,7 @@ class Capture:
         self._duration_s = duration_s
         self._until: float | None = None
         self._over_s = math.inf
+        self._latest_s, self._late_s = -math.inf, _MOST_OFF_S
         self._lost_at: float | None = None
         self._stopped = threading.Event()
         self._signal: int | None = None
@@ -137,9 +138,11 @@ class Capture:
         """Wait for chosen frames that came before a time, and take them; None when none comes any more."""
         with self._changed:
             while not self._shots:
-                if self.is_over or time.monotonic() >= before_s:
+                # What a stream shows may be on its way here for a while.
+                is_past = self._latest_s >= before_s or time.monotonic() >= before_s + self._late_s
+                if self.is_over or is_past:
                     return None
-                self._changed.wait(min(_LOOK_S, max(0.001, before_s - time.monotonic())))
+                self._changed.wait(_LOOK_S)
             taken: list[Shot] = []
             while self._shots and len(taken) < most and self._shots[0].at_s < before_s:
                 taken.append(self._shots.popleft())
@@ -195,8 +198,9 @@ class Capture:
             again = "" if self._patience_s == math.inf else f" for {self._patience_s:g} s"
             _log.warning("%s was lost; looking for it again%s", self.address.shown, again)
 
-    def seen(self) -> None:
-        """A frame has come."""
+    def seen(self, at_s: float, late_s: float) -> None:
+        """A frame of that time has come; how late they may be at most."""
+        self._latest_s, self._late_s = at_s, late_s
         if self._until is None:
             self._until = time.monotonic() + (self._duration_s or math.inf)
         if self._lost_at is not None:
@@ -239,7 +243,7 @@ class _Frames:
         capture = self._capture
         for at_s in self._timed(stream):
             self._number += 1
-            capture.seen()
+            capture.seen(at_s, _most_off_s(stream))
             if self._is_time is not None and not self._is_time(self._number, at_s * 1000):
                 continue
             image = stream.image()
@@ -252,7 +256,7 @@ class _Frames:
         The frames of a server that sends faster than they play have to wait.
         """
         is_paced, capture = stream.is_paced, self._capture
-        tolerance_s = _MOST_OFF_PACED_S if is_paced else _MOST_OFF_S
+        tolerance_s = _most_off_s(stream)
         offset_s = last_s = -math.inf
         for of_stream_s in stream.grabbed(lambda: not capture.is_over):
             now = time.monotonic()
@@ -264,6 +268,10 @@ class _Frames:
                 capture.pause(at_s - now)
             last_s = at_s
             yield at_s
+
+
+def _most_off_s(stream: OpenStream) -> float:
+    return _MOST_OFF_PACED_S if stream.is_paced else _MOST_OFF_S
 
 
 def check_selection(selection: Selection) -> None:

@@ -42,20 +42,37 @@ class _Gone:
         return self.told
 
 
-def publish_leftovers(
-    destination: Storage, stream: str, claims: Claims, sink: Sink, go_on: Callable[[], None]
-) -> None:
-    """Publish the segments of a stream that have rows but no manifest."""
-    for parts, key in list(find_segments(destination, stream)):
-        claim = claims.take(key)
-        if claim is None:  # a worker that lost the stream still ends its last segment
-            continue
+class Leftovers:
+    """The segments of a stream that have rows but no manifest, as found at the beginning."""
+
+    def __init__(
+        self, destination: Storage, stream: str, claims: Claims, sink: Sink, go_on: Callable[[], None]
+    ) -> None:
+        self._destination = destination
+        self._claims = claims
+        self._sink = sink
+        self._go_on = go_on
+        self._left = list(find_segments(destination, stream))
+
+    def publish(self) -> None:
+        """Publish those that nobody claims.
+
+        Others may be a worker's that lost the stream and still ends its last segment, or one's that is gone,
+        which shows in time: try again later.
+        """
+        self._left = [(parts, key) for parts, key in self._left if not self._is_done_with(parts, key)]
+
+    def _is_done_with(self, parts: Parts, key: str) -> bool:
+        claim = self._claims.take(key)
+        if claim is None:
+            return False
         try:
-            _publish(destination, parts, key, claim, sink, go_on)
+            _publish(self._destination, parts, key, claim, self._sink, self._go_on)
         except ClaimLost:
             claim.abandon()
-        else:
-            claim.release()
+            return False
+        claim.release()
+        return True
 
 
 def _publish(

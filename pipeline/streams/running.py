@@ -25,7 +25,7 @@ from pipeline.source_stories import check_provider
 from pipeline.storage import open_storage
 from pipeline.streams.address import Address
 from pipeline.streams.capturing import Capture, check_selection
-from pipeline.streams.recovering import publish_leftovers
+from pipeline.streams.recovering import Leftovers
 from pipeline.streams.segments import segments
 from pipeline.tuning import tuning
 
@@ -99,13 +99,15 @@ class StreamRun:
         ):
             claim = self._claim(claims, capture.go_on)
             sink = _Told(outcomes)
-            publish_leftovers(destination, self.address.name, claims, sink, capture.go_on)
+            leftovers = Leftovers(destination, self.address.name, claims, sink, capture.go_on)
+            leftovers.publish()
 
             def is_free(key: str) -> bool:
                 try:
                     claim.check()  # as long as it holds nobody else watches
                 except ClaimLost as error:
                     raise GpucaptError(f"another process has taken over {self.address.name}") from error
+                leftovers.publish()
                 return destination.stat(manifest_key(key)) is None
 
             found = segments(capture, self.stream.segment_s, self.settings.selection.max_frames, is_free)
@@ -121,6 +123,7 @@ class StreamRun:
                     job.run()
             finally:
                 capture.close()
+            leftovers.publish()
             claim.release()
             if outcomes.totals.sources == 0:
                 raise GpucaptError(f"{self.address.shown} has shown no frame that could be captioned")

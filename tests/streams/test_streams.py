@@ -7,10 +7,13 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +23,7 @@ import pytest
 from model.errors import GpucaptError
 from pipeline.schemas import load_schema
 from pipeline.storage import open_storage
+from tests.media import write_video
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import leftovers, manifest, rows, start, summary
 from tests.streams.cameras import NetworkCamera, free_port, sender
@@ -211,6 +215,42 @@ def test_a_broadcast_over_http_ends_when_its_sender_does(tmp_path: Path, model: 
     assert 3 / 0.2 - 2 <= frames + dropped <= 3 / 0.2 + 1
 
 
+@pytest.mark.needs("ffmpeg")
+def test_a_stream_that_stalls_is_cut_by_its_own_time(tmp_path: Path, model: Path) -> None:
+    picture = (
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=64x48:rate=10:duration=8",
+        "-c:v",
+        "mpeg2video",
+        "-f",
+        "mpegts",
+    )
+    made = subprocess.run(["ffmpeg", "-v", "error", *picture, "-"], capture_output=True, check=True).stdout
+
+    class Stalling(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(made[: len(made) // 2])
+            time.sleep(6)  # for two seconds longer than what has been sent plays
+            self.wfile.write(made[len(made) // 2 :])
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stalling) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/live"
+        assert watch(url, tmp_path, model, segment_s=2.5, patience_s=0) == 0
+        server.shutdown()
+    spans = []
+    for key in segments(tmp_path):
+        told = manifest(tmp_path, key)["segment"]
+        began = datetime.fromisoformat(told["started_at"])
+        spans.append((began, began + timedelta(seconds=told["seconds"])))
+    assert len(spans) >= 3
+    assert all(later >= end - timedelta(seconds=0.01) for (_, end), (later, _) in pairwise(spans))
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -230,18 +270,13 @@ def test_what_cannot_be_opened_is_one_line(tmp_path: Path, model: Path, url: str
 
 
 def test_a_film_on_a_web_server_is_played_once(tmp_path: Path, model: Path) -> None:
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
-    from tests.media import write_video
-
     write_video(tmp_path / "film.webm", frames_each=8)
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/film.webm"
         began = time.monotonic()
-        assert watch(url, tmp_path / "out", model, segment_s=60) == 0
+        assert watch(url, tmp_path / "out", model, segment_s=60, duration_s=12) == 0
         server.shutdown()
     assert time.monotonic() - began > 2.0  # at the speed at which it plays
     (key,) = segments(tmp_path / "out")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-for _name in ("ascii", "cp437", "latin-1", "raw-unicode-escape", "utf-8", "utf-8-sig"):
+for _name in ("ascii", "cp437", "latin-1", "raw-unicode-escape", "unicode-escape", "utf-8", "utf-8-sig"):
     codecs.lookup(_name)  # Python imports these when they are first asked for
 
 _HARMLESS = {"open", "object.__getattr__", "object.__setattr__", "sys._getframe", "builtins.id", "gc.collect"}

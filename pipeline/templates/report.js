@@ -418,7 +418,8 @@
     });
   }
 
-  const player = isFilm ? playFilm({ make, clock, decimals, source, frames, goTo, onTime: head }) : null;
+  // Of a stream there are frames in time, but no film.
+  const player = byId("film") ? playFilm({ make, clock, decimals, source, frames, goTo, onTime: head }) : null;
   player?.onReady(() => {
     for (const button of document.querySelectorAll(".from-here, #viewer-film")) button.hidden = false;
   });

@@ -178,13 +178,14 @@ def test_nobody_else_may_watch_meanwhile(
 ) -> None:
     monkeypatch.setenv("GPUCAPT_LEASE", "1")
     with NetworkCamera() as camera:
-        one = threading.Thread(target=watch, args=(camera.url, tmp_path, model), kwargs={"duration_s": 8})
+        one = threading.Thread(target=watch, args=(camera.url, tmp_path, model), kwargs={"patience_s": 0})
         one.start()
         wait_for(lambda: camera.connections)
         with pytest.raises(GpucaptError, match=r"another process captions .*--stream-name"):
             watch(camera.url, tmp_path, model, duration_s=1)
+        assert camera.connections == 1
+        camera.cut()
         one.join()
-    assert camera.connections == 1
 
 
 def test_frames_are_chosen_by_number_too(tmp_path: Path, model: Path) -> None:
@@ -221,7 +222,7 @@ def test_a_stream_that_stalls_is_cut_by_its_own_time(tmp_path: Path, model: Path
         "-f",
         "lavfi",
         "-i",
-        "testsrc=size=64x48:rate=10:duration=8",
+        "testsrc=size=64x48:rate=10:duration=5",
         "-c:v",
         "mpeg2video",
         "-f",
@@ -234,13 +235,13 @@ def test_a_stream_that_stalls_is_cut_by_its_own_time(tmp_path: Path, model: Path
             self.send_response(200)
             self.end_headers()
             self.wfile.write(made[: len(made) // 2])
-            time.sleep(6)  # for two seconds longer than what has been sent plays
+            time.sleep(4)  # for a second and a half longer than what has been sent plays
             self.wfile.write(made[len(made) // 2 :])
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Stalling) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/live"
-        assert watch(url, tmp_path, model, segment_s=2.5, patience_s=0) == 0
+        assert watch(url, tmp_path, model, segment_s=1.5, patience_s=0) == 0
         server.shutdown()
     spans = []
     for key in segments(tmp_path):

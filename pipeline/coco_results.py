@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import logging
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +25,8 @@ import typer
 
 from model.errors import GpucaptError
 from pipeline import places
-from pipeline.errors import BadInput, one_line
+from pipeline.errors import BadInput, WrongUsage, one_line
+from pipeline.local_storage import OURS
 from pipeline.models import Model, resolve_model
 from pipeline.progress import log_progress
 from pipeline.settings import CaptionSettings, Resources
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from model.captioner import Captioner
 
 _log = logging.getLogger("gpucapt")
+_LONGEST_HEADER = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +52,21 @@ class Listed:
 def read_list(path: Path, url: str) -> list[Listed]:
     """The pictures that a file of COCO lists. Raises GpucaptError where it lists none."""
     try:
-        images = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
+        images = json.loads(places.read_file(path, url).decode("utf-8-sig"))["images"]
         found = [Listed(one["id"], one["file_name"]) for one in images]
     except FileNotFoundError as error:
         raise GpucaptError(f"{url}: there is no such file") from error
+    except BadInput as error:
+        raise GpucaptError(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise GpucaptError(
             f"{url} is not a list of pictures as COCO's: it has no `images` with `id` and `file_name`"
         ) from error
     for one in found:
-        if type(one.id) is not int or not isinstance(one.file_name, str):
+        if type(one.id) is not int:
             raise GpucaptError(f"{url} is not a list of pictures as COCO's: an `id` is no number")
+        if not isinstance(one.file_name, str):
+            raise GpucaptError(f"{url} is not a list of pictures as COCO's: a `file_name` is no text")
     if not found:
         raise GpucaptError(f"{url} lists no pictures")
     if len({one.id for one in found}) < len(found):
@@ -76,9 +83,11 @@ class CocoResults:
 
     def run(self, image_info: str, images: str, out: str) -> int:
         """Caption what is not done yet and write OUT; the exit status."""
+        places.check_output_file(out)
         with places.input_file(image_info) as path:
             listed = read_list(path, image_info)
         read = _safe_reader(images)
+        _refuse_inputs(out, image_info, images, listed)
         model = resolve_model(self._settings.model)
         with places.output_file(out) as target, _part(target, self._header(model, listed), out) as part:
             todo = [one for one in listed if one.id not in part.done]
@@ -107,9 +116,8 @@ class CocoResults:
         )
         size = self._resources.batch_size or captioner.default_batch_size()
         report = log_progress("pictures captioned")
-        tried = 0
+        new = 0
         for batch in _batches(self._prepared(captioner, todo, read, ahead=2 * size), size):
-            tried += len(batch)
             good = [(one, picture) for one, picture in batch if picture is not None]
             captions = captioner.caption(
                 [picture for _, picture in good],
@@ -117,7 +125,8 @@ class CocoResults:
                 max_length=self._settings.max_length,
             )
             part.add({one.id: said.text for (one, _), said in zip(good, captions, strict=True)})
-            report(tried, len(todo))
+            new += len(good)
+            report(new, len(todo))
 
     def _prepared(
         self, captioner: Captioner, todo: Iterable[Listed], read: Callable[[str], bytes], *, ahead: int
@@ -165,9 +174,25 @@ def _safe_reader(images: str) -> Callable[[str], bytes]:
     def safe(name: str) -> bytes:
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise BadInput(f"{name}: the name leads out of the folder of pictures")
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise BadInput(f"{name}: the name is no valid text") from error
         return read(name)
 
     return safe
+
+
+def _refuse_inputs(out: str, image_info: str, images: str, listed: Sequence[Listed]) -> None:
+    """Raises WrongUsage where OUT is the list itself or a picture of it."""
+    there = places.identity(out)
+    if there is None:
+        return
+    if there == places.identity(image_info):
+        raise WrongUsage(f"{one_line(out)} is the list of pictures; name another file for the results")
+    folder = images.rstrip("/")
+    if any(there == places.identity(f"{folder}/{one.file_name}") for one in listed):
+        raise WrongUsage(f"{one_line(out)} is one of the pictures; name another file for the results")
 
 
 class _Part:
@@ -187,9 +212,8 @@ class _Part:
 @contextmanager
 def _part(target: Path, header: dict[str, Any], out: str) -> Iterator[_Part]:
     """The part of OUT, gone on with where it was made with the same model, pictures and settings."""
-    if target.is_dir():
-        raise GpucaptError(f"{out} is a folder; name a file in it")
     path = target.with_name(f"{target.name}.part")
+    places.check_output_file(str(path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
@@ -200,6 +224,7 @@ def _part(target: Path, header: dict[str, Any], out: str) -> Iterator[_Part]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise GpucaptError(f"another gpucapt is writing {out} at this moment; wait for it") from error
+        _refuse_other_parts(path)
         done, length = _read_part(path, header)
         file.truncate(length)
         if not length:
@@ -211,6 +236,18 @@ def _part(target: Path, header: dict[str, Any], out: str) -> Iterator[_Part]:
                 path.unlink()
             raise
         path.unlink()
+
+
+def _refuse_other_parts(path: Path) -> None:
+    """Raises GpucaptError where what lies there begins as no part does: it is somebody's."""
+    with path.open("rb") as file:
+        first = file.readline(_LONGEST_HEADER)
+    try:
+        found = json.loads(first or b"{}")
+    except (ValueError, RecursionError):
+        found = None
+    if first and not (isinstance(found, dict) and found.keys() >= {"weights", "pictures"}):
+        raise GpucaptError(f"{one_line(str(path))} is in the way and not ours; move it, or name another OUT")
 
 
 def _read_part(path: Path, header: dict[str, Any]) -> tuple[dict[int, str], int]:
@@ -238,11 +275,14 @@ def _publish(part: _Part, listed: Sequence[Listed], target: Path) -> int:
     results = [(one.id, part.done[one.id]) for one in listed if one.id in part.done]
     if not results:
         raise GpucaptError("none of the pictures could be used")
-    fresh = target.with_name(f".{target.name}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        for number, (image_id, caption) in enumerate(results):
-            line = json.dumps({"image_id": image_id, "caption": caption}, ensure_ascii=False)
-            file.write(f"{',' if number else '['}\n{line}")
-        file.write("\n]\n")
-    fresh.replace(target)
+    fresh = target.with_name(f"{OURS}{secrets.token_hex(8)}")
+    try:
+        with fresh.open("x", encoding="utf-8") as file:
+            for number, (image_id, caption) in enumerate(results):
+                line = json.dumps({"image_id": image_id, "caption": caption}, ensure_ascii=False)
+                file.write(f"{',' if number else '['}\n{line}")
+            file.write("\n]\n")
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
     return len(results)

@@ -33,11 +33,12 @@ class WrongUsage(GpucaptError):
 
 
 def one_line(text: str) -> str:
-    """Text as one line of a terminal: control characters, line ends and stray bytes become escapes."""
+    """Text as one line of a terminal: what controls it or cannot be seen (such as changes of the
+    direction of writing), line ends and stray bytes become escapes."""
     return "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in _ESCAPED else char
         for char in text
     )
 
 
-_ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from model.errors import GpucaptError
 from pipeline import places
 from pipeline.beams import captions_by_beam_size
 from pipeline.errors import BadInput, StorageUnavailable, WrongUsage, one_line
+from pipeline.local_storage import OURS
 from pipeline.models import resolve_model
 from pipeline.prompt import read_picture
 from pipeline.settings import CaptionSettings, Resources
@@ -32,6 +35,7 @@ class Explaining:
     def run(self, images: Sequence[str], out: str | None) -> int:
         """Draw them all; the exit status. A picture that cannot be used costs one line, and itself."""
         named = dict(zip(images, _targets(images, out), strict=True))
+        _check_targets(named)
         captioner = self._load()
         done = 0
         for image, target in named.items():
@@ -74,13 +78,16 @@ class Explaining:
 
 
 def _write(path: Path, png: bytes, target: str) -> None:
-    fresh = path.with_name(f".{path.name[:60]}.part")
+    fresh = path.with_name(f"{OURS}{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(png)
         fresh.replace(path)
     except OSError as error:
-        raise GpucaptError(f"{target} cannot be written: {error.strerror}") from error
+        raise GpucaptError(f"{one_line(target)} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            fresh.unlink()
 
 
 def _name(image: str) -> str:
@@ -89,6 +96,8 @@ def _name(image: str) -> str:
 
 def _targets(images: Sequence[str], out: str | None) -> list[str]:
     """Where each figure goes; two pictures of one name get two files."""
+    if out == "":
+        raise WrongUsage("--out is empty; name a file or a folder, . for the current one")
     if len(set(images)) < len(images):
         raise WrongUsage("a picture is named twice; name each once")
     if len(images) > 1 and out is not None and out.lower().endswith(".png"):
@@ -109,4 +118,16 @@ def _targets(images: Sequence[str], out: str | None) -> list[str]:
 
 def _is_folder(out: str) -> bool:
     """Of one picture, OUT is a folder where there is such a folder, or it is written as one."""
-    return out.endswith("/") or (not is_s3(out) and places.local(out).is_dir())
+    try:
+        return out.endswith("/") or (not is_s3(out) and places.local(out).is_dir())
+    except OSError:  # a name that is too long
+        return False
+
+
+def _check_targets(named: dict[str, str]) -> None:
+    """Raises GpucaptError where a figure would replace a picture, or what is no file."""
+    pictures = {places.identity(image) for image in named} - {None}
+    for target in named.values():
+        places.check_output_file(target)
+        if places.identity(target) in pictures:
+            raise WrongUsage(f"{one_line(target)} is one of the pictures; name another file for the figure")

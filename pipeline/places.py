@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.errors import GpucaptError
-from pipeline.errors import BadInput, one_line
+from pipeline.errors import BadInput, WrongUsage, one_line
 from pipeline.scratch import ScratchFolder
 from pipeline.storage import Entry, Storage, is_s3, local_path_of, open_object, open_storage
 from pipeline.tuning import tuning
@@ -25,6 +26,8 @@ log = logging.getLogger("gpucapt")
 _LAST = ("config.json", "dataset.json", "export.json")
 """Files that say that the rest of their folder is whole: never there without it."""
 _BETWEEN_SAVES_S = 60.0
+LARGEST_BYTES = 1 << 30
+"""No still is larger; a film is, and would fill the memory before it is known to be none."""
 
 
 def local(url: str) -> Path:
@@ -183,6 +186,48 @@ def output_file(url: str) -> Iterator[Path]:
         storage.upload(path, key)
 
 
+def check_output_file(url: str) -> None:
+    """Raises GpucaptError where what lies there is no file: a device or a pipe must not be replaced."""
+    if is_s3(url):
+        return
+    if not url:
+        raise WrongUsage("an empty path names no file to write")
+    try:
+        mode = local(url).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return  # it is new, or whoever writes it tells
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no valid path"
+        raise GpucaptError(f"{one_line(url)} cannot be written: {reason}") from error
+    if stat.S_ISDIR(mode):
+        raise GpucaptError(f"{one_line(url)} is a folder; name a file in it")
+    if not stat.S_ISREG(mode):
+        raise GpucaptError(f"{one_line(url)} is a device or a pipe; name a file")
+
+
+def identity(url: str) -> object:
+    """Equal for two names of one file; None where there is none. Of an object its URL."""
+    if is_s3(url):
+        return url
+    try:
+        found = local(url).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """A local file's content. Raises BadInput for what may never end, or is too large; and OSError."""
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise BadInput(f"{name}: this is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise BadInput(f"{name}: this is a device or a pipe, not a file")
+    if found.st_size > LARGEST_BYTES:
+        raise BadInput(f"{name}: too large, {found.st_size / 1e9:.1f} GB")
+    return path.read_bytes()
+
+
 def check_output(url: str) -> None:
     """Raises GpucaptError where a folder in an object store cannot be written, before any work is done."""
     if is_s3(url):
@@ -199,7 +244,7 @@ def reader(url: str) -> Callable[[str], bytes]:
     folder = local(url)
     if not folder.is_dir():
         raise GpucaptError(f"{url}: there is no such folder of pictures.")
-    return lambda name: (folder / name).read_bytes()
+    return lambda name: read_file(folder / name, name)
 
 
 @contextmanager

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from model.captioner import Caption
 
 QUESTION = "Picture (a path or s3://…; nothing to end): "
-LARGEST_BYTES = 1 << 30
-"""No still is larger; a film is, and would fill the memory before it is known to be none."""
 
 
 def ask(
@@ -110,13 +108,16 @@ def _asked() -> str:
 def read_picture(place: str, *, whole: bool = False) -> NDArray[np.uint8]:
     """One picture, wherever it lies, as RGB; see `decode_still`. Raises BadInput where it is none."""
     from pipeline.images import decode_still
+    from pipeline.places import LARGEST_BYTES, identity
     from pipeline.sources import kind_of
-    from pipeline.storage import open_object, open_storage
+    from pipeline.storage import is_s3, open_object, open_storage
 
     storage, key = open_object(place)
     entry = storage.stat(key) if key else None
     if entry is None and open_storage(place).exists():
         raise BadInput(f"{place}: this is a folder; `gpucapt caption` takes folders")
+    if entry is None and not is_s3(place) and identity(place) is not None:
+        raise BadInput(f"{place}: this is a device or a pipe, not a file")
     if entry is None:
         raise BadInput(f"{place}: there is no such file")
     if entry.size > LARGEST_BYTES or kind_of(entry.name) == "video":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ from typer.testing import CliRunner, Result
 from model.captioner import load_captioner
 from model.errors import GpucaptError
 from pipeline.cli import app
+from pipeline.errors import WrongUsage
 from pipeline.images import decode_still
+from pipeline.places import LARGEST_BYTES
 from tests.pipeline.jobs import command, run, start, write_still
 from tests.services.s3 import S3Server
 
@@ -120,7 +123,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, tiny_model: Path, lis
 
 def test_with_other_settings_it_begins_anew(tmp_path: Path, tiny_model: Path, listed: Path) -> None:
     part = tmp_path / "results.json.part"
-    part.write_text(json.dumps({"of": "another model"}) + '\n[1000, "of another model"]\n')
+    part.write_text(
+        json.dumps({"weights": "another model", "pictures": ""}) + '\n[1000, "of another model"]\n'
+    )
     assert coco_results(tiny_model, listed, tmp_path / "test2014", tmp_path / "results.json").exit_code == 0
     assert "of another model" not in (tmp_path / "results.json").read_text()
     assert len(read(tmp_path / "results.json")) == COUNT
@@ -143,11 +148,21 @@ def test_two_at_once_do_not_write_one_file(tmp_path: Path, tiny_model: Path, lis
         ("", "is not a list of pictures as COCO's"),
         ('{"images": [{"id": 1}]}', "is not a list of pictures as COCO's"),
         ('{"images": [{"id": "1", "file_name": "a.jpg"}]}', "an `id` is no number"),
+        ('{"images": [{"id": 1, "file_name": 5}]}', "a `file_name` is no text"),
         ('{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]}', "the same `id`"),
         ('{"images": []}', "lists no pictures"),
         ('{"images": [{"id": 1, "file_name": "nowhere.jpg"}]}', "none of the pictures could be used"),
     ],
-    ids=["missing", "empty", "without names", "text as number", "twice", "no pictures", "none there"],
+    ids=[
+        "missing",
+        "empty",
+        "without names",
+        "text as number",
+        "number as text",
+        "twice",
+        "no pictures",
+        "none there",
+    ],
 )
 def test_what_is_no_list_is_one_line(
     tmp_path: Path, tiny_model: Path, content: str | None, said: str
@@ -161,10 +176,59 @@ def test_what_is_no_list_is_one_line(
     assert not list(tmp_path.glob("out.json*"))
 
 
+def test_what_is_no_file_is_neither_read_nor_replaced(tmp_path: Path, tiny_model: Path, listed: Path) -> None:
+    content = json.loads(listed.read_text())
+    pictures, pipe, out = tmp_path / "test2014", tmp_path / "pipe", tmp_path / "out.json"
+    os.mkfifo(pipe)
+    (pictures / "pipe.jpg").symlink_to(pipe)
+    (pictures / "endless.jpg").symlink_to("/dev/zero")
+    with (pictures / "huge.jpg").open("wb") as file:
+        file.truncate(LARGEST_BYTES + 1)
+    bad = ("pipe.jpg", "endless.jpg", "huge.jpg", "", "\ud800.jpg")
+    content["images"][2:2] = [{"id": number, "file_name": name} for number, name in enumerate(bad)]
+    listed.write_text(json.dumps(content))
+    done = coco_results(tiny_model, listed, pictures, out)
+    assert done.exit_code == 3, done.output
+    told = [line.partition("left out: ")[2] for line in done.stderr.splitlines() if "left out" in line]
+    assert told == [
+        "pipe.jpg: this is a device or a pipe, not a file",
+        "endless.jpg: this is a device or a pipe, not a file",
+        "huge.jpg: too large, 1.1 GB",
+        ": this is a folder",
+        "\\ud800.jpg: the name is no valid text",
+    ]
+    assert "pictures captioned" not in done.stderr  # not all of them were
+    for image_info, target in ((pipe, out), (listed, pipe), (listed, Path("/dev/null"))):
+        refused = coco_results(tiny_model, image_info, pictures, target)
+        assert isinstance(refused.exception, GpucaptError) and "is a device or a pipe" in str(
+            refused.exception
+        )
+    assert pipe.is_fifo() and Path("/dev/null").is_char_device()
+
+
+def test_files_of_others_are_not_replaced(tmp_path: Path, tiny_model: Path, listed: Path) -> None:
+    pictures, out, part = tmp_path / "test2014", tmp_path / "out.json", tmp_path / "out.json.part"
+    before = listed.read_bytes()
+    for target in (listed, next(pictures.iterdir())):
+        assert isinstance(coco_results(tiny_model, listed, pictures, target).exception, WrongUsage)
+    for theirs in ("a letter\n", '{"my": "data"}\n', "[1]"):
+        part.write_text(theirs)
+        done = coco_results(tiny_model, listed, pictures, out)
+        assert isinstance(done.exception, GpucaptError) and "not ours" in str(done.exception)
+        assert part.read_text() == theirs and not out.exists()
+    part.unlink()
+    assert listed.read_bytes() == before
+    assert coco_results(tiny_model, listed, pictures, out).stdout == f"{out}: {COUNT} of {COUNT} pictures\n"
+
+
 def test_a_place_that_cannot_be_written_is_told_before_any_work(
     tmp_path: Path, tiny_model: Path, listed: Path
 ) -> None:
-    for out, said in ((tmp_path / "test2014", "is a folder"), (listed / "out.json", "cannot be written")):
+    for out, said in (
+        (tmp_path / "test2014", "is a folder"),
+        (listed / "out.json", "cannot be written"),
+        (tmp_path / ("x" * 300), "cannot be written: File name too long"),
+    ):
         done = coco_results(tiny_model, listed, tmp_path / "test2014", out)
         assert isinstance(done.exception, GpucaptError) and said in str(done.exception)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,28 @@ def test_the_figure_goes_where_it_is_said_else_here(
     assert [path.name for path in picture.parent.iterdir()] == ["dog.png"]
     done = explain(tiny_model, picture, "--out", picture / "figure.png")
     assert isinstance(done.exception, GpucaptError) and "cannot be written" in str(done.exception)
+
+
+def test_no_figure_replaces_a_picture_or_what_is_no_file(tmp_path: Path, tiny_model: Path) -> None:
+    picture, other = write_still(tmp_path / "dog.png", 1), write_still(tmp_path / "cat.explained.png", 2)
+    cat, pipe, before = write_still(tmp_path / "cat.png", 3), tmp_path / "pipe", picture.read_bytes()
+    os.mkfifo(pipe)
+    for wrong in ([picture, "--out", picture], [picture, "--out", ""], [cat, other, "--out", tmp_path]):
+        assert isinstance(explain(tiny_model, *wrong).exception, WrongUsage)
+    for target, said in (
+        (pipe, "a device or a pipe"),
+        ("/dev/null", "a device or a pipe"),
+        (tmp_path / ("x" * 300), "cannot be written: File name too long"),
+    ):
+        done = explain(tiny_model, picture, "--out", target)
+        assert isinstance(done.exception, GpucaptError) and said in str(done.exception)
+    for no_file in (pipe, "/dev/zero"):
+        done = explain(tiny_model, no_file, "--out", tmp_path / "figure.png")
+        assert (done.exit_code, done.stderr) == (
+            1,
+            f"gpucapt: {no_file}: this is a device or a pipe, not a file\n",
+        )
+    assert picture.read_bytes() == before and pipe.is_fifo() and Path("/dev/null").is_char_device()
 
 
 def test_each_beam_size_has_its_caption_beside_the_others(

@@ -39,17 +39,19 @@ class Address:
 
 def is_stream(source: str) -> bool:
     """Whether SOURCE is a camera or a stream, and no folder or file."""
-    scheme, found, _ = source.partition("://")
-    if found:
-        return scheme.lower() in SCHEMES
-    return source.startswith("/dev/") or _is_device(Path(source))
-
-
-def _is_device(path: Path) -> bool:
+    if "://" in source or _scheme(source):
+        return bool(_scheme(source))
     try:
-        return stat.S_ISCHR(path.stat().st_mode)
+        mode = Path(source).stat().st_mode
     except (OSError, ValueError):
-        return False
+        return source.startswith("/dev/")  # a camera that is not plugged in
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
+def _scheme(source: str) -> str:
+    """How a stream is reached, else "". Its colon will do: as a path it would be told with its password."""
+    scheme, found, _ = source.strip().partition(":")
+    return scheme.lower() if found and scheme.lower() in SCHEMES else ""
 
 
 def parse(source: str, name: str | None = None) -> Address:
@@ -62,7 +64,7 @@ def parse(source: str, name: str | None = None) -> Address:
             "the name of a stream has letters, digits, '-', '_' and '.', does not begin with a '.' and is"
             f" not 'runs'; it cannot be {name!r}"
         )
-    if "://" not in source:
+    if not _scheme(source):
         return Address(source, name or _folder(Path(source).name), source)
     parts = _split(source)
     host = parts.hostname or ""
@@ -76,7 +78,7 @@ def parse(source: str, name: str | None = None) -> Address:
 
 def _split(source: str) -> SplitResult:
     """The parts of a URL. What is wrong with it is said without it, as it may hold a password."""
-    scheme = source.partition("://")[0]
+    scheme = _scheme(source)
     try:
         parts = urlsplit(source)
         is_whole = "@" in parts.netloc or "@" not in source

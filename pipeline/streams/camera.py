@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -124,21 +125,19 @@ def why_not(address: Address) -> str:
 
 def _why_no_device(path: str) -> str:
     try:
-        found = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        if not stat.S_ISCHR(Path(path).stat().st_mode):
+            return "it is no camera"
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
     except OSError as error:
         if error.errno == errno.ENOENT:
             return "there is no such device; plug the camera in, and hand it to a container by --device"
+        if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0:
+            return "it may not be used here; hand it to the container by --device"
         if error.errno in (errno.EACCES, errno.EPERM):
             return "this user may not use it; add the user to the group video"
         if error.errno == errno.EBUSY:
             return "another program uses it; end that one"
         return f"{error.strerror}"
-    try:
-        is_device = stat.S_ISCHR(os.fstat(found).st_mode)
-    finally:
-        os.close(found)
-    if not is_device:
-        return "it is no device"
     return "it is no camera that OpenCV can use, or another program has it; try /dev/video0, /dev/video2, …"
 
 

@@ -56,6 +56,11 @@ def test_whoever_gives_a_name_keeps_the_path_secret_too() -> None:
         "http://eve:hush@camera:port/",
         "http://[eve:hush@camera/",
         "http://",
+        "rtsp:/eve:hush@camera/x",  # a slash was forgotten
+        "rtsp:eve:hush@camera/x",
+        "RTSP:/eve:hush@camera/x://",
+        " rtsp:/eve:hush@camera/x",
+        " rtsp://eve:hush@camera/x",
     ],
 )
 def test_an_address_that_is_none_is_not_repeated(source: str) -> None:
@@ -65,8 +70,10 @@ def test_an_address_that_is_none_is_not_repeated(source: str) -> None:
 
 
 def test_what_is_a_stream() -> None:
-    assert all(map(is_stream, ("rtsp://a/b", "HTTPS://a/b", "udp://@:1", "/dev/video0", "/dev/null")))
-    assert not any(map(is_stream, ("s3://a/b", "file:///a", "ftp://a/b", "folder", "/tmp", "a\0b", "")))
+    addresses = ("rtsp://a/b", "HTTPS://a/b", "udp://@:1", "rtsp:/a/b", "tcp:a")
+    assert all(map(is_stream, (*addresses, "/dev/video97", "/dev/null")))
+    others = ("s3://a/b", "file:///a", "ftp://a/b", "folder", "/tmp", "/dev/shm", "a\0b", "")
+    assert not any(map(is_stream, others))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +86,8 @@ def test_what_is_a_stream() -> None:
         (("rtsp://a/b", "--reconnect", "-1"), "or 0"),
         (("rtsp://a/b", "--stream-name", "../x"), "the name of a stream"),
         (("rtsp://u:hush@a:b/c",), "address cannot be read"),
+        (("rtsp:/u:hush@a/b",), "address cannot be read"),
+        (("rtsp:u:hush@a/b",), "address cannot be read"),
         (("film.mp4", "--duration", "5"), "--duration is for streams"),
         (("film.mp4", "--stream-name", "x"), "--stream-name is for streams"),
         (("srt://u:hush@a/b",), "srt:// is not a storage this knows"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,7 @@ def run_export(checkpoint: str, destination: str, kind: str) -> None:
     with places.output_folder(destination) as output:
         folder = output.path.absolute()
         _refuse_other_folders(folder)
+        made = [up for up in (folder, *folder.parents) if not up.exists()]
         fresh = folder / ".new"  # what a killed export leaves there, the next one removes
         shutil.rmtree(fresh, ignore_errors=True)
         try:
@@ -59,6 +61,9 @@ def run_export(checkpoint: str, destination: str, kind: str) -> None:
             _replace(folder, fresh)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+            with suppress(OSError):  # not empty, when it went well
+                for up in made:
+                    up.rmdir()
 
 
 def _refuse_other_folders(folder: Path) -> None:

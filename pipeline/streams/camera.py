@@ -123,7 +123,21 @@ def why_not(address: Address) -> str:
     return f"{address.shown} cannot be opened: {reason}"
 
 
+def check_device(address: Address) -> None:
+    """Raises StreamUnavailable for a camera of this machine that is none, or is not there."""
+    reason = _why_unusable(address.url) if address.is_device else ""
+    if reason:
+        raise StreamUnavailable(f"{address.shown} cannot be opened: {reason}")
+
+
 def _why_no_device(path: str) -> str:
+    return _why_unusable(path) or (
+        "it is no camera that OpenCV can use, or another program has it; try /dev/video0, /dev/video2, …"
+    )
+
+
+def _why_unusable(path: str) -> str:
+    """Why a device cannot even be opened as a file; "" where it can."""
     try:
         if not stat.S_ISCHR(Path(path).stat().st_mode):
             return "it is no camera"
@@ -138,7 +152,7 @@ def _why_no_device(path: str) -> str:
         if error.errno == errno.EBUSY:
             return "another program uses it; end that one"
         return f"{error.strerror}"
-    return "it is no camera that OpenCV can use, or another program has it; try /dev/video0, /dev/video2, …"
+    return ""
 
 
 def _why_no_answer(address: Address) -> str:

@@ -24,6 +24,7 @@ from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import check_provider
 from pipeline.storage import open_storage
 from pipeline.streams.address import Address
+from pipeline.streams.camera import check_device
 from pipeline.streams.capturing import Capture, check_selection
 from pipeline.streams.recovering import Leftovers
 from pipeline.streams.segments import segments
@@ -82,6 +83,7 @@ class StreamRun:
         """Caption until the stream is over, its time is, or a signal comes; returns the exit code."""
         check_provider(self.settings.story)
         check_selection(self.settings.selection)
+        check_device(self.address)  # of a network only opening tells, which may be had but once
         model = resolve_model(self.settings.model)
         destination = open_storage(self.destination)
         destination.check_place()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +28,7 @@ from pipeline.cli import app
 from pipeline.exporting import run_export
 from pipeline.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint
+from tests.pipeline.jobs import command, start
 from tests.services.s3 import S3Server
 
 data = pytest.importorskip("skimage.data")
@@ -206,6 +209,22 @@ def test_an_export_goes_into_a_bucket(
     listed = s3_server.client.list_objects_v2(Bucket=bucket)["Contents"]
     names = ("decoder.pt", "encoder.pt", "export.json", "vocabulary.json")
     assert [one["Key"] for one in listed] == [f"exported/{name}" for name in names]
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_stopped_leaves_nothing_behind(
+    checkpoint: Callable[[str], Path], tmp_path: Path, ended_by: signal.Signals
+) -> None:
+    out = tmp_path / "new" / "exported"
+    process = start(command("export", checkpoint("lstm"), out, "--format", "torchscript"))
+    deadline = time.monotonic() + 120
+    while not out.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(ended_by)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,15 @@ def test_what_cannot_be_opened_is_one_line(tmp_path: Path, model: Path, url: str
     assert segments(tmp_path) == []
 
 
+def test_what_is_no_camera_is_told_before_anything_is_made(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "file").write_text("no camera")
+    out = tmp_path / "out"
+    for path, reason in (("/dev/video97", "there is no such device"), (tmp_path / "file", "it is no camera")):
+        with pytest.raises(GpucaptError, match=reason):
+            watch(str(path), out, model)
+    assert not out.exists()
+
+
 def test_a_film_on_a_web_server_is_played_once(tmp_path: Path, model: Path) -> None:
     write_video(tmp_path / "film.webm", frames_each=8)
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,10 @@ def read_vocabulary(directory: Path) -> Vocabulary:
     words = content.get("words") if isinstance(content, dict) else None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise GpucaptError(f'{directory / VOCABULARY} does not hold {{"words": [...]}}.')
-    return Vocabulary(tuple(words))
+    try:
+        return Vocabulary(tuple(words))
+    except GpucaptError as error:
+        raise GpucaptError(f"{directory / VOCABULARY}: {error}") from error
 
 
 def checkpoint_version(directory: Path) -> str:
@@ -65,24 +69,40 @@ def checkpoint_version(directory: Path) -> str:
 def write_checkpoint(
     directory: Path, config: dict[str, Any], vocabulary: Vocabulary, tensors: dict[str, Tensor]
 ) -> None:
-    """Write a checkpoint so that `directory` is either whole and new, or what it was before."""
-    from safetensors.torch import save_file
+    """Write a checkpoint so that `directory` is either whole and new, or what it was before.
 
+    Nothing else is left beside it, whatever ends the writing: an error, Ctrl-C, or a signal that raises.
+    """
     directory = directory.absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = (directory.with_name(f".{directory.name}.{mark}") for mark in ("new", "old"))
     _remove(fresh)
     fresh.mkdir()
+    try:
+        _write_files(fresh, config, vocabulary, tensors)
+        _remove(old)
+        if directory.exists():
+            directory.rename(old)
+        fresh.rename(directory)
+    except BaseException:
+        with suppress(OSError):
+            if old.exists() and not directory.exists():
+                old.rename(directory)
+            _remove(fresh)
+        raise
+    _remove(old)
+
+
+def _write_files(
+    fresh: Path, config: dict[str, Any], vocabulary: Vocabulary, tensors: dict[str, Tensor]
+) -> None:
+    from safetensors.torch import save_file
+
     (fresh / CONFIG).write_text(json.dumps({"format": FORMAT, **config}, indent=2) + "\n", encoding="utf-8")
     words = json.dumps({"words": list(vocabulary.words)}, ensure_ascii=False, indent=0)
     (fresh / VOCABULARY).write_text(words + "\n", encoding="utf-8")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh / TENSORS)
     shutil.copymode(fresh / CONFIG, fresh / TENSORS)  # safetensors makes files for their owner alone
-    _remove(old)
-    if directory.exists():
-        directory.rename(old)
-    fresh.rename(directory)
-    _remove(old)
 
 
 def read_tensors(directory: Path) -> dict[str, Tensor]:

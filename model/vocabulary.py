@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,18 @@ def tokenize(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+_NOT_IN_WORDS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"
+"""Of the formatting characters, those that Persian and the languages of India are spelt with."""
+
+
+def _is_odd(word: str) -> bool:
+    """Whether it would change lines, colours or direction of the text around it, or cannot be written."""
+    return not word.isprintable() and any(
+        unicodedata.category(char) in _NOT_IN_WORDS and char not in _JOINERS for char in word
+    )
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Words by index.
@@ -41,6 +54,11 @@ class Vocabulary:
         missing = [mark for mark in (PAD, UNKNOWN, START, END) if mark not in index]
         if missing:
             raise GpucaptError(f"The vocabulary lacks {', '.join(missing)}.")
+        odd = next(filter(_is_odd, self.words), None)
+        if odd is not None:
+            raise GpucaptError(
+                f"The vocabulary has {odd[:40]!r} as a word; control and formatting characters are in none."
+            )
         object.__setattr__(self, "index", index)
 
     @classmethod

@@ -47,6 +47,8 @@ def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | Non
     file = next((file for file in files if _has_pair(file.content)), None)
     if file is None:
         return None
+    if len(files) > 1:
+        raise BadInput(f"{files[0].name} and {files[1].name} are checkpoints both; give one of them.")
     encoder, decoder = (_unwrapped(file.content[part]) for part in ("encoder", "decoder"))
     captioner = next((one for one in _CAPTIONERS if one.trunk in _children(encoder)), None)
     if captioner is None:

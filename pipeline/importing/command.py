@@ -30,7 +30,11 @@ def import_checkpoint(
     Known are the Show-Attend-and-Tell tutorial and those that docs/seeds.md names. The result is used with
     --model DESTINATION.
     """
+    from pipeline.errors import one_line
     from pipeline.importing.importer import import_checkpoint as run
+    from pipeline.interruption import raised_on_sigterm
 
-    name = run(files, destination)
-    typer.echo(f"{name} is in {destination}; use it with --model {destination}")
+    with raised_on_sigterm():
+        name = run(files, destination)
+    place = one_line(destination)
+    typer.echo(f"{name} is in {place}; use it with --model {place}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +23,9 @@ from pipeline import places
 from pipeline.errors import BadInput, one_line
 from pipeline.importing.layouts import File, Imported, Words
 from pipeline.importing.registry import LAYOUTS
-from pipeline.importing.unpickling import read_file, words_of
+from pipeline.importing.rewriting import parts
+from pipeline.importing.unpickling import read_file
+from pipeline.importing.word_maps import words_of
 
 log = logging.getLogger("gpucapt")
 
@@ -41,17 +45,40 @@ def import_checkpoint(files: Sequence[str], destination: str) -> str:
             write_checkpoint(output.path, imported.config, vocabulary, imported.tensors)
         except (OSError, SafetensorError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise GpucaptError(f"{one_line(destination)} cannot be written ({reason}).") from error
+            raise _not_writable(destination, reason) from error
     name: str = imported.config["name"]
     return name
 
 
 def _check_free(output: places.Output, destination: str) -> None:
-    taken = next(output.storage.list(), None) is not None if output.storage else output.path.exists()
-    if not output.storage and output.path.is_file():
-        raise GpucaptError(f"{one_line(destination)} is a file: name the folder for the checkpoint last.")
-    if taken and (output.storage or not output.path.is_dir() or any(output.path.iterdir())):
+    """Find out what is in the way before any work is done."""
+    if output.storage:
+        taken = next(output.storage.list(), None) is not None
+    else:
+        try:
+            taken = _is_taken(output.path, destination)
+        except OSError as error:
+            raise _not_writable(destination, error.strerror) from error
+    if taken:
         raise GpucaptError(f"{one_line(destination)} exists already: name a folder that is not there yet.")
+
+
+def _is_taken(path: Path, destination: str) -> bool:
+    """Whether there is something already. Raises OSError or GpucaptError where nothing can be made."""
+    if path.is_file():
+        raise GpucaptError(f"{one_line(destination)} is a file: name the folder for the checkpoint last.")
+    if os.path.lexists(path):
+        return not path.is_dir() or any(path.iterdir())
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise _not_writable(destination, f"{parent} is not a folder")
+    # Only trying tells: permissions are not all that there is.
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".gpucapt-"):
+        return False
+
+
+def _not_writable(destination: str, reason: object) -> GpucaptError:
+    return GpucaptError(one_line(f"{destination} cannot be written ({reason})."))
 
 
 def _imported(paths: Sequence[Path]) -> tuple[Imported, Vocabulary]:
@@ -60,7 +87,7 @@ def _imported(paths: Sequence[Path]) -> tuple[Imported, Vocabulary]:
     for path in paths:
         name = one_line(str(path))
         content = read_file(path)
-        words = words_of(content)
+        words = words_of(content, name)
         if words is None:
             files.append(File(name, content))
         else:
@@ -75,11 +102,12 @@ def _imported(paths: Sequence[Path]) -> tuple[Imported, Vocabulary]:
             f"{vocabulary.name if vocabulary else 'This'} is a vocabulary;"
             " give the checkpoint that goes with it, too."
         )
+    for file in files:
+        if len(files) > 1 and not parts([file]):
+            raise _not_known(file)
     found = next((found for layout in LAYOUTS if (found := layout(files, vocabulary)) is not None), None)
     if found is None:
-        raise BadInput(
-            f"{files[0].name}: {_unknown(files[0].content)} See docs/seeds.md for what can be imported."
-        )
+        raise _not_known(files[0])
     try:
         words_here = Vocabulary(tuple(found.words))
     except GpucaptError as error:
@@ -87,16 +115,25 @@ def _imported(paths: Sequence[Path]) -> tuple[Imported, Vocabulary]:
     _check(found, words_here, files[0].name)
     origin = {path.name: _digest(path) for path in paths}
     training = {**found.config["training"], "imported_from": origin}
-    return Imported(
-        {**found.config, "training": training}, _independent(found.tensors), found.words
-    ), words_here
+    tensors = _independent(found.tensors)
+    _check_finite(tensors, " and ".join(file.name for file in files))
+    return Imported({**found.config, "training": training}, tensors, found.words), words_here
 
 
-def _unknown(content: Any) -> str:
-    if isinstance(content, dict):
-        names = ", ".join(repr(one_line(str(name)))[:40] for name in list(content)[:4])
-        return f"It holds {names or 'nothing'}, which is no checkpoint of a captioner that is known here."
-    return "It is no checkpoint of a captioner that is known here."
+def _not_known(file: File) -> BadInput:
+    inside = "is"
+    if isinstance(file.content, dict):
+        names = ", ".join(_shown(key) for key in list(file.content)[:4])
+        inside = f"holds {names or 'nothing'}, which is"
+    return BadInput(
+        f"{file.name}: It {inside} no checkpoint of a captioner that is known here."
+        " See docs/seeds.md for what can be imported."
+    )
+
+
+def _shown(key: Any) -> str:
+    """A key of any length and kind, in few characters."""
+    return repr(key[:38]) if isinstance(key, str) else f"a {type(key).__name__}"
 
 
 def _check(found: Imported, words: Vocabulary, name: str) -> None:
@@ -111,6 +148,17 @@ def _check(found: Imported, words: Vocabulary, name: str) -> None:
             f"{name}: its network is not as it should be; {first} is {_shape(there.get(first))}"
             f" instead of {_shape(wanted.get(first))}."
         )
+
+
+def _check_finite(tensors: dict[str, Tensor], names: str) -> None:
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            ends = torch.stack(torch.aminmax(tensor))  # NaN wins in both; no copy of the weights is made
+            if not ends.isfinite().all():
+                raise BadInput(
+                    f"{names}: {key} holds numbers that are none (NaN or infinity), as after a training that"
+                    " diverged; take the checkpoint of an earlier epoch."
+                )
 
 
 def _shape(shape: torch.Size | None) -> str:

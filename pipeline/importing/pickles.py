@@ -22,6 +22,8 @@ MAX_WORK = 1_000_000
 has two hundred thousand, a vocabulary of 30 000 words three."""
 CALL = 10
 """What an object, a tensor or a call counts."""
+MANY = 100
+"""What a key counts whose hash its file can choose: as many of them as may be cannot collide for long."""
 MAX_READ = 16 * 2**20
 """Bytes of one string, or of a zip file's directory."""
 
@@ -116,7 +118,15 @@ def load(stream: Window, known: Known, persistent: Callable[[Any], Any] | None =
 
 
 _KEYS = (str, bytes, int, float, type(None))
-"""What may be a dictionary's key. Others could take for ever to hash."""
+"""What may be a dictionary's key. Others could take for ever to hash, or overflow the stack."""
+_SMALL, _LARGEST = 2**20, 2**63
+"""Numbers below the first are indices. Those below the second can be addresses, by which optimisers knew
+their parameters."""
+
+
+def is_plain_key(key: Any) -> bool:
+    """Whether it is a text or an index, whose hashes no file can choose so that they collide."""
+    return type(key) is str or (type(key) is int and 0 <= key < _SMALL)
 
 
 class _Machine:
@@ -232,8 +242,14 @@ class _Machine:
         self.stack.append({self._key(item) for item in items})
 
     def _key(self, key: Any) -> Any:
+        if is_plain_key(key):
+            return key
         if not isinstance(key, _KEYS) and not isinstance(key, self.known.keys):
             raise TypeError("not a key")
+        if isinstance(key, int) and not -_LARGEST < key < _LARGEST:
+            raise TypeError("not a key")
+        if isinstance(key, int | float):
+            self.count(MANY)
         return key
 
     # Stack and memo
@@ -251,6 +267,8 @@ class _Machine:
         self.marked()
 
     def put(self, index: int) -> None:
+        if not 0 <= index <= MAX_WORK:
+            raise UnsafeFile(f"more than {MAX_WORK} values to refer to, far more than any checkpoint has")
         self.memo[index] = self.stack[-1]
 
     def memoize(self, _: Any) -> None:

@@ -15,8 +15,19 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from pipeline.errors import BadInput
-from pipeline.importing.pickles import MAX_READ, Damaged, Known, Module, Name, UnsafeFile, Window, load
+from pipeline.importing.pickles import (
+    MAX_READ,
+    Damaged,
+    Known,
+    Module,
+    Name,
+    UnsafeFile,
+    Window,
+    is_plain_key,
+    load,
+)
 from pipeline.importing.tensors import STORAGES, Storage, Storages, rebuild, rebuild_parameter
+from pipeline.importing.word_maps import words_of
 
 __all__ = [
     "Module",
@@ -25,7 +36,6 @@ __all__ = [
     "read_file",
     "read_vocabulary",
     "state_dict_of",
-    "words_of",
 ]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -47,6 +57,12 @@ _CLASSES = re.compile(
 
 def _dictionary(content: Any = (), *_: Any) -> dict[Any, Any]:
     """`OrderedDict([[key, value], …])` and `Counter({…})`, as dictionaries."""
+    if type(content) is dict:
+        return dict(content)
+    if type(content) not in (list, tuple) or not all(
+        type(pair) in (list, tuple) and len(pair) == 2 and is_plain_key(pair[0]) for pair in content
+    ):
+        raise TypeError("a dictionary of something else")
     return dict(content)
 
 
@@ -70,7 +86,7 @@ def _bytes(text: Any, encoding: Any = "latin1", *_: Any) -> bytes:
 
 
 def _items(content: Any = (), *_: Any) -> set[Any]:
-    if not all(isinstance(item, str | int) for item in content):
+    if type(content) not in (list, tuple, set) or not all(map(is_plain_key, content)):
         raise TypeError("a set of something else")
     return set(content)
 
@@ -165,7 +181,8 @@ def _read_stream(file: BinaryIO, size: int) -> Any:
     load(stream, _KNOWN)
     content = load(stream, _KNOWN, storages.persistent)
     keys = load(stream, _KNOWN)
-    if type(keys) is not list or set(keys) != storages.by_key.keys():
+    listed = type(keys) is list and all(type(key) is str and len(key) <= _MAX_NAME for key in keys)
+    if not listed or set(keys) != storages.by_key.keys():
         raise Damaged("its tensors are not those that it lists")
     at = stream.tell()
     for key in keys:
@@ -196,7 +213,7 @@ class _Parts:
     """The files in a torch zip file, and where they lie in it."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
+        self._file, self._size = file, size
         try:
             with zipfile.ZipFile(Window(file, 0, size)) as archive:
                 self._parts = {part.filename.partition("/")[2]: part for part in archive.infolist()}
@@ -216,6 +233,8 @@ class _Parts:
         part = self._parts[name]
         if part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size:
             raise UnsafeFile("compressed tensors, which torch never writes")
+        if not 0 <= part.header_offset < self._size:
+            raise Damaged("its directory does not fit its content")
         self._file.seek(part.header_offset)
         header = self._file.read(30)
         if header[:4] != b"PK\x03\x04" or len(header) < 30:
@@ -277,23 +296,10 @@ def read_vocabulary(path: Path) -> list[str]:
 
     The marks keep the names that they have in the file.
     """
-    words = words_of(read_file(path))
+    words = words_of(read_file(path), str(path))
     if words is None:
         raise BadInput(f"{path} is not a vocabulary: neither a word map (WORDMAP_….json) nor a pickled one.")
     return words
-
-
-def words_of(content: Any) -> list[str] | None:
-    """The words at their indices, if a file's content is a vocabulary."""
-    if isinstance(content, Module):
-        known = (content.state.get(name) for name in ("stoi", "word2idx"))
-        content = next((one for one in known if isinstance(one, dict)), None)
-    if not isinstance(content, dict) or not content:
-        return None
-    by_index = {index: word for word, index in content.items() if type(index) is int and type(word) is str}
-    if len(by_index) != len(content) or set(by_index) != set(range(len(content))):
-        return None
-    return [by_index[index] for index in range(len(content))]
 
 
 def read_file(path: Path) -> Any:

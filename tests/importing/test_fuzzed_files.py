@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.importing.unpickling import read_file, state_dict_of, words_of
+from pipeline.importing.unpickling import read_file, state_dict_of
+from pipeline.importing.word_maps import words_of
 from tests.importing.watching import Peak, nothing_runs
 
 Edit = tuple[float, int, bytes]
@@ -76,7 +77,7 @@ def test_damage_never_runs_anything_nor_ends_in_anything_but_a_line(
     with Peak() as peak, nothing_runs():
         try:
             content = read_file(path)
-            words_of(content)
+            words_of(content, "file")
             for part in parts(content):
                 state_dict_of(part)
         except BadInput as error:

@@ -34,8 +34,8 @@ _SAFE_INPUT = (
 )
 
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_our_options: set[str] = set()
-"""What was set here: films and streams want different ones."""
+_OUR_OPTIONS = "_GPUCAPT_CAPTURE_OPTIONS"
+"""What was set here, or by the process that started this one: films and streams want different ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,8 @@ def keep_opencv_quiet(options: str) -> None:
     ``options`` are for FFmpeg, unless whoever runs this has set others.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if os.environ.get(_OPTIONS) in (None, *_our_options):
-        _our_options.add(options)
-        os.environ[_OPTIONS] = options
+    if os.environ.get(_OPTIONS) in (None, os.environ.get(_OUR_OPTIONS)):
+        os.environ[_OPTIONS] = os.environ[_OUR_OPTIONS] = options
     import cv2
 
     if "OPENCV_LOG_LEVEL" not in os.environ:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
+import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -73,8 +73,10 @@ def _is_taken(path: Path, destination: str) -> bool:
     if not parent.is_dir():
         raise _not_writable(destination, f"{parent} is not a folder")
     # Only trying tells: permissions are not all that there is.
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".gpucapt-"):
-        return False
+    probe = parent / f".gpucapt-{secrets.token_hex(8)}"
+    probe.mkdir()
+    probe.rmdir()
+    return False
 
 
 def _not_writable(destination: str, reason: object) -> GpucaptError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import ItemsView
+from collections.abc import ItemsView, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,15 @@ class Stopping(dict[str, Tensor]):
         return super().items()
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Where a shell has started the tests in the background, they ignore Ctrl-C from the outset."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)]
 )

@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from model.errors import GpucaptError
 from pipeline import options
-from pipeline.settings import CaptionSettings, Resources
 
 
 def register(app: typer.Typer) -> None:
@@ -70,13 +68,10 @@ def explain(
 
     Exit status: 0 all done; 3 done, but some pictures could not be used; 1 none could.
     """
-    try:
-        settings = CaptionSettings(
-            beam_size=beam_size, max_length=max_length, precision=precision, model=model
-        )
-        resources = Resources(device)
-    except GpucaptError as error:
-        raise typer.BadParameter(str(error)) from error
+    settings = options.caption_settings(
+        model=model, beam_size=beam_size, max_length=max_length, precision=precision
+    )
+    resources = options.resources(device=device)
     from pipeline.explaining import Explaining
 
     raise typer.Exit(Explaining(settings, resources, beams=beams).run(images, out))
@@ -101,12 +96,9 @@ def coco_results(
     OUT appears when it is whole. What is stopped or killed goes on where it was, when OUT is a local file.
     Exit status: 0 all done; 3 done, but some pictures could not be used; 1 none could.
     """
-    try:
-        settings = CaptionSettings(
-            beam_size=beam_size, max_length=max_length, precision=precision, model=model
-        )
-    except GpucaptError as error:
-        raise typer.BadParameter(str(error)) from error
+    settings = options.caption_settings(
+        model=model, beam_size=beam_size, max_length=max_length, precision=precision
+    )
     resources = options.resources(device=device, batch_size=batch_size, workers=workers)
     from pipeline.coco_results import CocoResults
     from pipeline.interruption import raised_on_sigterm

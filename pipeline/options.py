@@ -95,12 +95,12 @@ def caption_settings(
     beam_size: int,
     max_length: int,
     precision: str,
-    every: float | None,
-    fps: float | None,
-    scenes: bool,
-    max_frames: int | None,
-    skip_duplicates: bool,
-    story: str,
+    every: float | None = None,
+    fps: float | None = None,
+    scenes: bool = False,
+    max_frames: int | None = None,
+    skip_duplicates: bool = False,
+    story: str = "outline",
 ) -> CaptionSettings:
     """The settings from what the command line says. Raises typer.BadParameter for what makes no sense."""
     given = [
@@ -119,7 +119,7 @@ def caption_settings(
         raise typer.BadParameter(str(error)) from error
 
 
-def resources(*, device: str, batch_size: str, workers: int | None) -> Resources:
+def resources(*, device: str, batch_size: str = "auto", workers: int | None = None) -> Resources:
     """The resources from what the command line says. Raises typer.BadParameter for what makes no sense.
 
     And ModuleNotFoundError where nothing is installed to work with: no input is to be blamed for that.

@@ -37,13 +37,10 @@ def ask(
     device: options.Device = "auto",
 ) -> None:
     """Ask for pictures at the terminal and caption each; the same as gpucapt alone."""
-    try:
-        settings = CaptionSettings(
-            beam_size=beam_size, max_length=max_length, precision=precision, model=model
-        )
-        resources = Resources(device)
-    except GpucaptError as error:
-        raise typer.BadParameter(str(error)) from error
+    settings = options.caption_settings(
+        model=model, beam_size=beam_size, max_length=max_length, precision=precision
+    )
+    resources = options.resources(device=device)
     Prompt(settings, resources, beams=beams).run()
 
 

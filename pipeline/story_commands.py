@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from model.errors import GpucaptError
 from pipeline import options
 from pipeline.errors import WrongUsage
 from pipeline.stories.providers import PROVIDERS
@@ -74,7 +73,6 @@ def new(
     device: options.Device = "auto",
 ) -> None:
     """Begin a story."""
-    from pipeline.settings import CaptionSettings, Resources
     from pipeline.stories import Material, start_story
     from pipeline.story_files import (
         new_story,
@@ -94,15 +92,12 @@ def new(
         begun = start_story(text_material(text), provider, prompt=steer, told=teller.told)
         write_story(begun, out)
     else:
-        try:
-            settings = CaptionSettings(
-                beam_size=beam_size, max_length=max_length, precision=precision, model=model
-            )
-        except GpucaptError as error:
-            raise typer.BadParameter(str(error)) from error
+        settings = options.caption_settings(
+            model=model, beam_size=beam_size, max_length=max_length, precision=precision
+        )
 
         def picture(place: str) -> Material:
-            return picture_material(place, settings, Resources(device))
+            return picture_material(place, settings, options.resources(device=device))
 
         with new_story(str(source), out, picture) as (material, keep):
             begun = keep(start_story(material, provider, prompt=steer, told=teller.told))
@@ -135,7 +130,6 @@ def go_on(
     device: options.Device = "auto",
 ) -> None:
     """Add a turn; with --steer, one that follows a line of your own, with --from what a picture shows."""
-    from pipeline.settings import CaptionSettings, Resources
     from pipeline.stories import continue_story
     from pipeline.story_files import line_of_picture, read_story, require_another, write_markdown, write_story
 
@@ -146,13 +140,10 @@ def go_on(
     teller = _Teller()
     before = read_story(file)
     if picture is not None:
-        try:
-            settings = CaptionSettings(
-                beam_size=beam_size, max_length=max_length, precision=precision, model=model
-            )
-        except GpucaptError as error:
-            raise typer.BadParameter(str(error)) from error
-        steer = line_of_picture(picture, out, settings, Resources(device))
+        settings = options.caption_settings(
+            model=model, beam_size=beam_size, max_length=max_length, precision=precision
+        )
+        steer = line_of_picture(picture, out, settings, options.resources(device=device))
     longer = continue_story(before, provider, prompt=steer, told=teller.told)
     write_story(longer, out or file)
     if markdown is not None:

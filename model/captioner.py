@@ -115,10 +115,15 @@ def load_network(directory: Path) -> tuple[CheckpointConfig, Vocabulary, Caption
     """Read a checkpoint into a network in fp32 and eval mode on the CPU."""
     config = CheckpointConfig.from_json(read_config(directory))
     vocabulary = read_vocabulary(directory)
-    network = build_network(config, vocabulary)
-    tensors = {name: t.float() if t.is_floating_point() else t for name, t in read_tensors(directory).items()}
+    with torch.device("meta"):  # no time for random weights, no memory: the checkpoint has them all
+        network = build_network(config, vocabulary)
+    # Copies: what is read may lie in the file, which another version may replace.
+    tensors = {
+        name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, tensor in read_tensors(directory).items()
+    }
     try:
-        network.load_state_dict(tensors)
+        network.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[1:2] or [str(error)]
         raise GpucaptError(

@@ -118,7 +118,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.grid = grid
-        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        # In memory whatever the default device: a checkpoint, whose network begins without any, lacks them.
+        mean, std = (torch.tensor(values, device="cpu") for values in (IMAGENET_MEAN, IMAGENET_STD))
         # One multiplication and one subtraction turn bytes into what the backbone was trained on.
         self.register_buffer("scale", (1 / (255 * std)).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", (mean / std).view(1, 3, 1, 1), persistent=False)

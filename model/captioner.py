@@ -22,6 +22,7 @@ from model.checkpoint import (
     read_vocabulary,
     write_checkpoint,
 )
+from model.confidence import UNSURE_BELOW
 from model.decoders import Decoder, build_decoder
 from model.encoders import TORCHVISION_ENCODERS, Encoder, Shape, build_encoder
 from model.errors import GpucaptError
@@ -80,20 +81,26 @@ class CheckpointConfig:
     preparation: Preparation
     search: SearchDefaults
     training: dict[str, Any]
+    unsure_below: float = UNSURE_BELOW
+    """The confidence (see `confidence`) below which captions are marked."""
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> CheckpointConfig:
         try:
-            return cls(
+            typed = cls(
                 name=config["name"],
                 encoder=config["encoder"],
                 decoder=config["decoder"],
                 preparation=Preparation(**config["preparation"]),
                 search=SearchDefaults(**config["search"]),
                 training=config.get("training", {}),
+                unsure_below=float(config.get("unsure_below", UNSURE_BELOW)),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise GpucaptError(f"config.json of the checkpoint is not complete ({error}).") from error
+        if not 0 <= typed.unsure_below <= 1:
+            raise GpucaptError("config.json of the checkpoint: unsure_below must be from 0 to 1.")
+        return typed
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

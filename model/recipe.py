@@ -63,6 +63,7 @@ class Recipe:
     self_critical_learning_rate: float = 1e-4
     self_critical_samples: int = 5  # captions drawn of a picture
     self_critical_dropout: float = 0.0
+    self_critical_share: float = 0.5  # of the way from the weights before to those after, taken to be saved
     # all
     feature_views: int = 2  # stored of each picture: as it is, mirrored, then random crops
     batch_size: int = 64  # pictures; each brings all its captions
@@ -116,6 +117,8 @@ class Recipe:
                 raise GpucaptError(
                     f"The recipe's {name} cannot be {getattr(self, name)!r}. Known are: {', '.join(choices)}."
                 )
+        if not 0 < self.self_critical_share <= 1:
+            raise GpucaptError("The recipe's self_critical_share must be above 0 and at most 1.")
         if self.length_penalty < 0:
             raise GpucaptError("The recipe's length_penalty must not be negative.")
         for name in (

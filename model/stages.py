@@ -4,7 +4,8 @@
 `finetune`       teacher forcing on pictures, the encoder learns as well
 `self_critical`  on stored features, drawn captions learn from their CIDEr-D
 
-What is validated and saved is the running mean of the weights.
+What is validated and saved is the running mean of the weights; of `self_critical`, weights between those that
+the stage began with and the running mean.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from model.augmentation import augment
 from model.beam_search import Hypotheses, Search, beam_search
 from model.captioner import CaptionNetwork, CheckpointConfig, save_network
+from model.confidence import UNSURE_BELOW, confidence
 from model.figures import Figures
 from model.freezing import train_embeddings, train_part
 from model.loss import Mean, caption_loss, mean_here
@@ -39,6 +41,8 @@ from model.vocabulary import Vocabulary
 log = logging.getLogger(__name__)
 
 Stage = Literal["decoder", "finetune", "self_critical"]
+UNSURE = 1 / 6
+"""Of the validation captions, those that a network was least sure of set what counts as unsure."""
 GoOn = Callable[[int, int], None]
 """Told, before a stage goes on, in which epoch (from 0) and after how many of its batches."""
 
@@ -151,7 +155,9 @@ class CaptioningModule(L.LightningModule):
         self.updates = 0
         self.of_step: Mapping[str, Tensor] = {}
         self._said: dict[str, str] = {}
+        self._sure: list[float] = []
         self._trained, self._validated = Figures(), Figures()
+        self._unsure_below = UNSURE_BELOW
         self._since_best = 0
         self._cuts = 0
         for parameter in network.encoder.parameters():
@@ -254,15 +260,20 @@ class CaptioningModule(L.LightningModule):
         trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
         torch.nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm)
 
+    @property
+    def finished(self) -> CaptionNetwork:
+        """The network that is validated and saved."""
+        return self.average
+
     def on_validation_epoch_start(self) -> None:
-        self._said, self.samples, self._validated = {}, [], Figures()
+        self._said, self._sure, self.samples, self._validated = {}, [], [], Figures()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Caption with the averaged weights, as the finished model will; teacher-forced loss beside it."""
+        """Caption as the finished model will; teacher-forced loss beside it."""
         features = self.plain_features(batch)
-        _, figures, words = self._teacher_forcing(self.average, features, batch, mean_here)
+        _, figures, words = self._teacher_forcing(self.finished, features, batch, mean_here)
         self._validated.add(figures, words)
-        found = beam_search(self.average.decoder, features, self.search)
+        found = beam_search(self.finished.decoder, features, self.search)
         self._keep(found, batch.index.tolist(), features.shape[1], features.shape[2])
 
     @property
@@ -279,18 +290,22 @@ class CaptioningModule(L.LightningModule):
         )
 
     def _keep(self, found: Hypotheses, indices: list[int], rows: int, columns: int) -> None:
-        said = zip(indices, found.words.tolist(), found.lengths.tolist(), strict=True)
-        for place, (index, words, length) in enumerate(said):
+        log_probs = found.log_probs.tolist()
+        said = zip(indices, found.words.tolist(), found.lengths.tolist(), log_probs, strict=True)
+        for place, (index, words, length, log_prob) in enumerate(said):
             text = self.plan.vocabulary.decode(words[:length])
             self._said[str(index)] = " ".join(text)
+            self._sure.append(confidence(log_prob, length))
             if len(self.samples) < self.recipe.sample_captions:
-                seen = length if self.average.decoder.attends else 0
+                seen = length if self.finished.decoder.attends else 0
                 maps = found.attention[place, :seen].reshape(seen, rows, columns)
                 self.samples.append(Sample(index, tuple(text), maps.float().cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:
         said = {index: text for part in gather(self._said) for index, text in part.items()}
         value = cider(said, self.references)
+        sure = [one for part in gather(self._sure) for one in part]
+        self._unsure_below = round(float(np.quantile(sure, UNSURE)), 3)
         self._log("train", self._trained)
         self._log("val", self._validated)
         self.log("val_cider", value)
@@ -323,8 +338,8 @@ class CaptioningModule(L.LightningModule):
             f"{self.plan.stage}_epoch": self.current_epoch + 1,
             "val_cider": val_cider,
         }
-        config = replace(self.plan.config, training=trained)
-        save_network(directory, config, self.plan.vocabulary, self.average)
+        config = replace(self.plan.config, training=trained, unsure_below=self._unsure_below)
+        save_network(directory, config, self.plan.vocabulary, self.finished)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
@@ -382,6 +397,22 @@ class SelfCritical(CaptioningModule):
                 module.p = plan.recipe.self_critical_dropout
             elif isinstance(module, nn.LSTM):
                 module.dropout = plan.recipe.self_critical_dropout
+        fixed = {id(p): p for p in network.encoder.parameters()}
+        self.begun, self.between = (copy.deepcopy(self.average, dict(fixed)) for _ in range(2))
+
+    @property
+    def finished(self) -> CaptionNetwork:
+        """Rewards narrow what a decoder says to what earned them on the training pictures. Weights between
+        those that only imitated and the rewarded ones caption unseen pictures better than either (Wortsman
+        et al. 2022, "Robust fine-tuning of zero-shot models").
+        """
+        return self.between
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        decoders = (network.decoder.parameters() for network in (self.between, self.begun, self.average))
+        for between, begun, now in zip(*decoders, strict=True):
+            torch.lerp(begun, now, self.recipe.self_critical_share, out=between)
 
     def loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
         words = self.plan.vocabulary

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.confidence import confidence
+from model.confidence import confidence
 
 if TYPE_CHECKING:
     import numpy as np

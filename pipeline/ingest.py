@@ -49,7 +49,9 @@ def run_shard(url: str, resources: Resources, progress: str = "auto") -> str:
             is_settled=plan.is_settled,
         )
         job = Job(order, resolve_model(plan.settings.model), recorder, counts)
-        recorder.about(ModelUsed(job.model.name, job.model.version, job.model.weights))
+        recorder.about(
+            ModelUsed(job.model.name, job.model.version, job.model.weights, job.model.unsure_below)
+        )
         with stopped_by_signals(job.stop), shown(counts, progress):
             job.run()
         recorder.record(folder, shard)

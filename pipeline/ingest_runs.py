@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, get_args
 
+from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
 from pipeline.outcomes import Input, Outcome, Status
 from pipeline.scratch import ScratchFolder
@@ -46,11 +47,14 @@ _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, Over
 
 
 class ModelUsed(NamedTuple):
-    """What a shard was captioned with: how reports call it, and the weights that fingerprints are of."""
+    """What a shard was captioned with: how reports call it, the weights that fingerprints are of, and the
+    confidence below which its captions are marked.
+    """
 
     name: str
     version: str
     weights: str
+    unsure_below: float = UNSURE_BELOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +313,10 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
 
 def _model(fields: dict[str, Any]) -> ModelUsed:
     # Before there were registries the version always was what the weights are known by.
-    return ModelUsed(fields["name"], fields["version"], fields.get("weights", fields["version"]))
+    weights = fields.get("weights", fields["version"])
+    return ModelUsed(
+        fields["name"], fields["version"], weights, float(fields.get("unsure_below", UNSURE_BELOW))
+    )
 
 
 def _expect_text(*values: object) -> None:

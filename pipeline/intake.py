@@ -274,7 +274,13 @@ class Intake:
             return None
         settings = self._order.settings.of_result(source.kind)
         info = SourceInfo(
-            source.key, source.kind, self._model.name, self._model.version, fingerprint, settings
+            source.key,
+            source.kind,
+            self._model.name,
+            self._model.version,
+            fingerprint,
+            settings,
+            self._model.unsure_below,
         )
         parts = parts_of(self._order.destination, source, fingerprint)
         first = 0

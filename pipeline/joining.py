@@ -149,7 +149,13 @@ class Joiner:
             return Outcome(key, "left", reason="another worker has it; the next run looks at it again")
         try:
             info = SourceInfo(
-                key, kind, self._model.name, self._model.version, fingerprint, self._settings.of_result(kind)
+                key,
+                kind,
+                self._model.name,
+                self._model.version,
+                fingerprint,
+                self._settings.of_result(kind),
+                self._model.unsure_below,
             )
             parts = Parts(self._destination, key, fingerprint)
             work = Work(

@@ -32,6 +32,7 @@ class LazyModel:
         self.name = model.name
         self.version = model.version
         self.weights = model.weights
+        self.unsure_below = model.unsure_below
         self._directory = model.directory
         self._settings = settings
         self._resources = resources

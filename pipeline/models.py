@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.checkpoint import BUNDLED, checkpoint_version, read_config
+from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
 from pipeline.checkpoints import checkpoint_folder
 from pipeline.registry import CHECKPOINT_FILES, Registry, Version, parse_id
@@ -39,13 +40,20 @@ class Model:
     @property
     def sees_whole(self) -> bool:
         """Whether it wants large photographs decoded whole (`Preparation.whole`); without loading it."""
-        from model.checkpoint import read_config
         from model.preparation import Preparation
 
         try:
             return Preparation(**read_config(self.directory)["preparation"]).whole
         except (KeyError, TypeError):  # an incomplete config; loading it says so
             return False
+
+    @property
+    def unsure_below(self) -> float:
+        """The confidence below which its captions are marked; without loading it."""
+        try:
+            return float(read_config(self.directory).get("unsure_below", UNSURE_BELOW))
+        except (TypeError, ValueError):  # loading it says so
+            return UNSURE_BELOW
 
 
 def pinned(model: str | None) -> str:

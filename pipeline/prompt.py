@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from model.confidence import confidence
 from model.errors import GpucaptError
 from pipeline import options
 from pipeline.beams import captions_by_beam_size
-from pipeline.confidence import LOW_CONFIDENCE, confidence
 from pipeline.errors import BadInput, one_line
 from pipeline.loading import LazyModel
 from pipeline.models import resolve_model
@@ -68,7 +68,8 @@ class Prompt:
                 typer.echo(f"gpucapt: {one_line(str(error))}", err=True)
             else:
                 for size, caption in self._captions(picture).items():
-                    typer.echo(f"  beam {size}{_told(caption)}" if self._beams else _told(caption))
+                    told = _told(caption, self._model.unsure_below)
+                    typer.echo(f"  beam {size}{told}" if self._beams else told)
 
     def _load_early(self) -> None:
         # What goes wrong here goes wrong again, and is told, when the first picture needs the model.
@@ -122,7 +123,7 @@ def read_picture(place: str, *, whole: bool = False) -> NDArray[np.uint8]:
     return decode_still(storage.read(key), place, whole=whole)
 
 
-def _told(caption: Caption) -> str:
+def _told(caption: Caption, unsure_below: float) -> str:
     sure = confidence(caption.log_prob, len(caption.words))
-    doubt = ", unsure" if sure < LOW_CONFIDENCE else ""
+    doubt = ", unsure" if sure < unsure_below else ""
     return f"  {caption.text or '(no words)'}  (confidence {sure:.2f}{doubt})"

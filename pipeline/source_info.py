@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from model.confidence import UNSURE_BELOW
+
 Kind = Literal["video", "stills"]
 
 
@@ -13,7 +15,7 @@ class SourceInfo:
     """One source as its outputs describe it.
 
     ``key`` is the source key (a '/'-separated path). ``settings`` are the ones that change the result, as
-    JSON types.
+    JSON types. ``unsure_below`` is the confidence below which the model's captions are marked.
     """
 
     key: str
@@ -22,6 +24,7 @@ class SourceInfo:
     model_version: str
     fingerprint: str
     settings: dict[str, object] = field(default_factory=dict)
+    unsure_below: float = UNSURE_BELOW
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, WrongUsage, one_line
 from pipeline.places import input_file, output_file
@@ -125,7 +126,7 @@ def picture_material(place: str, settings: CaptionSettings, resources: Resources
     if not caption.words:
         raise BadInput(f"{place}: the model finds no words for it; begin the story with --text")
     name = PurePosixPath(place.replace("\\", "/")).name
-    info = SourceInfo(name, "stills", model.name, model.version, "")
+    info = SourceInfo(name, "stills", model.name, model.version, "", unsure_below=model.unsure_below)
     row = Row(0, name, None, caption.text, list(caption.words), caption.log_prob)
     title = " ".join(PurePosixPath(name).stem.replace("_", " ").replace("-", " ").split())
     return Material(title[:1].upper() + title[1:] or name, name, info, [row])
@@ -147,6 +148,7 @@ def _captions(path: Path) -> Material:
             str(content["model"]),
             str(content["model_version"]),
             str(content["fingerprint"]),
+            unsure_below=float(content.get("unsure_below", UNSURE_BELOW)),
         )
         return material_of(info, list(_rows(content["rows"])))
     except OSError as error:

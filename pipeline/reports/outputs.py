@@ -31,7 +31,7 @@ def write_outputs(
     kinds: list[type[TableWriter]] = [JsonLines, Csv, Json]
     if info.kind == "video":
         kinds += [WebVtt, Srt]
-    page = PageData()
+    page = PageData(info.unsure_below)
     names = _write_tables([kind(info, directory) for kind in kinds], rows, page)
     if story is not None:
         names += _write_story(story, directory)

@@ -12,7 +12,7 @@ import base64
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pipeline.confidence import LOW_CONFIDENCE, confidence
+from model.confidence import confidence
 from pipeline.reports.assets import asset, csp_hash, shown, shown_settings, template
 from pipeline.reports.film import PageCues, chapters, film_json
 from pipeline.reports.series import Series
@@ -36,7 +36,8 @@ _FILE_LABELS = {
 class PageData:
     """What the page says of the source as a whole, gathered while its rows pass by."""
 
-    def __init__(self) -> None:
+    def __init__(self, unsure_below: float) -> None:
+        self.unsure_below = unsure_below
         self.frames = 0
         self.errors = 0
         self.listed_errors: list[tuple[str, str]] = []
@@ -57,7 +58,7 @@ class PageData:
             return
         sure = confidence(row.log_prob, len(row.words))
         self.frames += 1
-        self.low += sure < LOW_CONFIDENCE
+        self.low += sure < self.unsure_below
         self._total += sure
         self.last_position = row.position
         self.end_s = row.timestamp_s
@@ -100,14 +101,13 @@ def write_page(
         model=shown(f"{info.model} {info.model_version}"),
         data=data,
         length=None if data.end_s is None else clock(data.end_s),
-        low_confidence=LOW_CONFIDENCE,
         film=film_json(film or (), chapters(rows), data.cues) if is_film and data.frames else None,
         paragraphs=[] if story is None else [printable(text) for text in story.paragraphs],
         settings=shown_settings(info.settings),
         files=[(name, _FILE_LABELS[name]) for name in _FILE_LABELS if name in files],
         # Filled while the page is written, since only then it is known how many frames had a picture.
         frames=_frame_objects(shown_rows(rows(), data.last_position)),
-        plot=script_json({"kind": info.kind, "low": LOW_CONFIDENCE, "series": data.series.points()}),
+        plot=script_json({"kind": info.kind, "low": data.unsure_below, "series": data.series.points()}),
     )
     with path.open("w", encoding="utf-8", newline="") as file:
         for piece in stream:

@@ -101,6 +101,7 @@ class Json(TableWriter):
             "model_version": info.model_version,
             "fingerprint": info.fingerprint,
             "settings": info.settings,
+            "unsure_below": info.unsure_below,
         }
         self.write("{\n" + "".join(f"{json_line(key)}: {json_line(value)},\n" for key, value in head.items()))
         self.write('"rows": [')

@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Iterator
 from math import ceil
 
-from pipeline.confidence import LOW_CONFIDENCE
 from pipeline.stories.clock import duration
 from pipeline.stories.providers import Wanted
 from pipeline.stories.scenes import Scene, condense
@@ -123,23 +122,24 @@ def _scenes(title: str, timeline: Timeline, scenes: list[Scene]) -> str:
         head["length"] = duration(timeline.seconds)
     else:
         head["pictures"] = timeline.pictures
-    lines = ",\n".join(_data(one) for one in (_film_scenes if film else _pictures)(scenes))
+    shown = (_film_scenes if film else _pictures)(scenes, timeline.unsure_below)
+    lines = ",\n".join(_data(one) for one in shown)
     return f'{_data(head)[:-1]}, "scenes": [\n{lines}\n]}}'
 
 
-def _film_scenes(scenes: list[Scene]) -> Iterator[dict[str, object]]:
+def _film_scenes(scenes: list[Scene], unsure_below: float) -> Iterator[dict[str, object]]:
     for scene in scenes:
-        yield {"from_s": round(scene.start), "to_s": round(scene.end), **_shown(scene)}
+        yield {"from_s": round(scene.start), "to_s": round(scene.end), **_shown(scene, unsure_below)}
 
 
-def _pictures(scenes: list[Scene]) -> Iterator[dict[str, object]]:
+def _pictures(scenes: list[Scene], unsure_below: float) -> Iterator[dict[str, object]]:
     for scene in scenes:
-        yield {**_shown(scene), **({"pictures": scene.frames} if scene.frames > 1 else {})}
+        yield {**_shown(scene, unsure_below), **({"pictures": scene.frames} if scene.frames > 1 else {})}
 
 
-def _shown(scene: Scene) -> dict[str, object]:
+def _shown(scene: Scene, unsure_below: float) -> dict[str, object]:
     best = max(scene.wordings.values(), key=lambda one: (one.count, one.confidence))
-    unsure = best.confidence < LOW_CONFIDENCE * best.count
+    unsure = best.confidence < unsure_below * best.count
     return {"shows": clean(" ".join(best.words)), **({"unsure": True} if unsure else {})}
 
 

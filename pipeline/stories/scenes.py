@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from pipeline.confidence import confidence
+from model.confidence import confidence
 from pipeline.rows import Row
 from pipeline.stories.english import Phrase, content_words
 

@@ -9,6 +9,7 @@ from itertools import islice
 from math import isfinite
 from typing import Any, Literal, cast, get_args
 
+from model.confidence import UNSURE_BELOW
 from pipeline.rows import Row
 from pipeline.source_info import SourceInfo
 from pipeline.stories.english import root
@@ -46,6 +47,7 @@ class Timeline:
 
     ``scenes`` are at most ``MOST_KEPT``; of stills each shows something else, of a text there are none.
     ``pictures`` counts all captions, ``common`` is what most of them show, and how many.
+    Captions of less confidence than ``unsure_below`` are told as unsure.
     """
 
     kind: TimelineKind
@@ -53,6 +55,7 @@ class Timeline:
     pictures: int = 0
     common: tuple[str, int] | None = None
     text: str | None = None
+    unsure_below: float = UNSURE_BELOW
 
     @property
     def seconds(self) -> float:
@@ -67,6 +70,7 @@ class Timeline:
             "common": None if self.common is None else list(self.common),
             "scenes": [_scene_fields(scene) for scene in self.scenes],
             "text": self.text,
+            "unsure_below": self.unsure_below,
         }
 
     @classmethod
@@ -84,6 +88,7 @@ class Timeline:
             pictures=_count(fields["pictures"]),
             common=None if common is None else (as_text(common[0]), _count(common[1])),
             text=None if text is None else as_text(text),
+            unsure_below=_number(fields.get("unsure_below", UNSURE_BELOW)),
         )
 
 
@@ -91,12 +96,14 @@ def timeline_of(material: Material) -> Timeline:
     """Condense material to what a story is told from, and remembers."""
     if material.text is not None:
         return Timeline("text", text=material.text.strip()[:LONGEST_TEXT])
+    unsure_below = UNSURE_BELOW if material.info is None else material.info.unsure_below
     tally = _Tally()
     scenes = find_scenes(tally.watch(material.rows))
     if (material.info is not None and material.info.kind == "video") or tally.timed:
-        return Timeline("video", _rounded(condense(scenes, MOST_KEPT)), tally.pictures, tally.common)
-    different = spread(_without_repeats(scenes), MOST_KEPT)
-    return Timeline("stills", _rounded(different), tally.pictures, tally.common)
+        shown = _rounded(condense(scenes, MOST_KEPT))
+        return Timeline("video", shown, tally.pictures, tally.common, unsure_below=unsure_below)
+    different = _rounded(spread(_without_repeats(scenes), MOST_KEPT))
+    return Timeline("stills", different, tally.pictures, tally.common, unsure_below=unsure_below)
 
 
 def spread(scenes: list[Scene], limit: int) -> list[Scene]:

@@ -39,6 +39,7 @@ class ModelInfo(BaseModel):
 
     name: str
     version: str
+    unsure_below: Annotated[float, Field(description="Captions of lower confidence are marked on the page.")]
     default: bool = True
 
 

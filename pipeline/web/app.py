@@ -111,7 +111,8 @@ def _state_router(site: Site) -> APIRouter:
         dependencies=[_TOKEN],
     )
     async def models() -> Models:
-        model = ModelInfo(name=engine.model.name, version=engine.model.version)
+        loading = engine.model
+        model = ModelInfo(name=loading.name, version=loading.version, unsure_below=loading.unsure_below)
         limits = LimitsInfo.model_validate(site.limits.told())
         return Models(models=[model], providers=providers(), limits=limits)
 

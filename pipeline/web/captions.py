@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.confidence import confidence
+from model.confidence import confidence
 from pipeline.web.answers import Captions, failures
 from pipeline.web.engine import Engine, EngineStopped, QueueFull
 from pipeline.web.errors import RequestFailed, as_failed, busy, in_words, unavailable

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from model.confidence import confidence
 from model.errors import GpucaptError
 from pipeline.captioning import Job
-from pipeline.confidence import confidence
 from pipeline.errors import StorageUnavailable
 from pipeline.frames import Selection
 from pipeline.interruption import Interrupted
@@ -228,7 +228,8 @@ class Films:
         if film.status != "done":
             raise RequestFailed(409, "not_done", "that film is not captioned yet; ask again when it is done")
         model = self._engine.model
-        return SourceInfo("film", "video", model.name, model.version, ""), list(film.captions)
+        info = SourceInfo("film", "video", model.name, model.version, "", unsure_below=model.unsure_below)
+        return info, list(film.captions)
 
     def _drop(self, film: Film) -> None:
         film.dropped = True

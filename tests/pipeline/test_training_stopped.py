@@ -20,7 +20,10 @@ pytest.importorskip("lightning")
 
 from torch.utils.data import DataLoader
 
-from model.captioner import CheckpointConfig, SearchDefaults, build_network
+from model.beam_search import Search, beam_search
+from model.captioner import CheckpointConfig, SearchDefaults, build_network, load_network
+from model.checkpoint import read_tensors
+from model.confidence import confidence
 from model.epoch_log import Listeners, read_rows
 from model.preparation import Preparation
 from model.recipe import Recipe
@@ -139,6 +142,31 @@ def test_a_stage_goes_on_from_the_step_it_was_stopped_at(tmp_path: Path, stage: 
             run(out, stage, at=at)
         assert figures(out / "metrics.csv") == whole[:epochs]
         assert run(out, stage, resume=True) == whole
+
+
+def test_rewarded_weights_are_saved_a_share_of_the_way_from_where_they_began(tmp_path: Path) -> None:
+    saved = {}
+    for share in (0.25, 0.5, 1.0):
+        run(tmp_path / str(share), "self_critical", recipe=replace(RECIPE, self_critical_share=share))
+        saved[share] = read_tensors(tmp_path / str(share) / "last")
+    moved = 0
+    for name, half in saved[0.5].items():
+        quarter, whole = saved[0.25][name].float(), saved[1.0][name].float()
+        assert torch.allclose((whole + quarter * 2) / 3, half.float(), atol=1e-3), name
+        moved += not torch.equal(quarter, whole)
+    assert moved > 10
+
+
+def test_a_checkpoint_says_of_which_captions_it_is_unsure(tmp_path: Path) -> None:
+    run(tmp_path, "decoder")
+    config, _, network = load_network(tmp_path / "last")
+    forbidden = (VOCABULARY.pad, VOCABULARY.start, VOCABULARY.unknown)
+    search = Search(
+        VOCABULARY.start, VOCABULARY.end, forbidden, beam_size=3, max_length=6, length_penalty=0.7
+    )
+    found = beam_search(network.decoder, Features().features.float(), search)
+    sure = [confidence(*one) for one in zip(found.log_probs.tolist(), found.lengths.tolist(), strict=True)]
+    assert sum(one < config.unsure_below for one in sure) == PICTURES // 6
 
 
 def steps(out: Path) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from model.captioner import Captioner, load_captioner
-from pipeline.confidence import confidence
+from model.confidence import confidence
 from pipeline.images import decode_still
 from tests.services.gpucapt_server import Server
 from tests.web.pictures import error_of, picture, send

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from model.checkpoint import BUNDLED, read_config
 from tests.media import write_photograph
 from tests.pipeline.jobs import write_still
 from tests.services.gpucapt_server import Server, running
@@ -274,6 +275,20 @@ def test_a_busy_server_is_asked_again(pages: Pages, photograph: Path) -> None:
     page.locator("#picture-status", has_text="The server is busy; trying again in 1 s").wait_for()
     page.locator("#stage-result").wait_for()
     assert text(page, "#stage-caption") == api_caption(page, photograph)["caption"]
+
+
+@pytest.mark.parametrize("unsure_below", [0.0, 1.0])
+def test_a_caption_is_marked_that_the_model_is_unsure_of(
+    pages: Pages, served: Server, photograph: Path, unsure_below: float
+) -> None:
+    known = served.client.get("/v1/models").json()
+    assert known["models"][0]["unsure_below"] == read_config(BUNDLED)["unsure_below"]
+    known["models"][0]["unsure_below"] = unsure_below
+    opened = pages.open()
+    opened.page.route("**/v1/models", lambda route: route.fulfill(json=known))
+    opened.page.reload()
+    choose(opened.page, photograph)
+    assert opened.page.locator("#stage-unsure").is_visible() == (unsure_below == 1.0)
 
 
 def test_the_shelf_is_gone_along_by_the_keyboard(pages: Pages, photograph: Path) -> None:

@@ -1,7 +1,7 @@
 // Puts the page together: tabs, the server's state, and the ways by which files come in.
 import { get, stopped } from "./api.js";
 import { useCamera } from "./camera.js";
-import { button, byId, complain, make, pause } from "./dom.js";
+import { button, byId, complain, knowUnsure, make, pause } from "./dom.js";
 import * as films from "./films.js";
 import * as pictures from "./pictures.js";
 import * as stories from "./stories.js";
@@ -127,6 +127,7 @@ async function meetServer() {
       const known = await get("v1/models");
       pictures.knowLimits(known.limits ?? {});
       films.knowLimits(known.limits ?? {});
+      knowUnsure(known.models?.[0]?.unsure_below);
       stories.knowProviders(known.providers ?? ["outline"], known.limits?.text_length);
       break;
     } catch (error) {

@@ -26,7 +26,11 @@ export function complain(part, text) {
   if (text) say(part, "");
 }
 
-export const LOW_CONFIDENCE = 0.3;
+/** Captions of lower confidence are marked; the server knows what is low for its model. */
+export let unsureBelow = 0.3;
+export function knowUnsure(confidence) {
+  unsureBelow = confidence ?? unsureBelow;
+}
 
 export function percent(value) {
   const hundredths = value * 100;

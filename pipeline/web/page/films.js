@@ -1,6 +1,6 @@
 // The film tab: a film in; a timeline of captions with thumbnails, playback with subtitles, downloads.
 import { call, get, Problem, stopped, upload } from "./api.js";
-import { button, byId, clock, complain, counted, LOW_CONFIDENCE, make, megabytes, pause, percent, save, say, stemOf, titleOf } from "./dom.js";
+import { button, byId, clock, complain, counted, make, megabytes, pause, percent, save, say, stemOf, titleOf, unsureBelow } from "./dom.js";
 import { offer, withdraw } from "./sources.js";
 import { Thumbnails } from "./thumbnails.js";
 
@@ -227,7 +227,7 @@ function cardOf(mine, first) {
     const mean = sum / frames;
     const [from, to] = [first.timestamp_s, frame.timestamp_s].map((seconds) => clock(seconds, mine.digits));
     when.textContent = from === to ? from : `${from} – ${to}`;
-    unsure.hidden = mean >= LOW_CONFIDENCE;
+    unsure.hidden = mean >= unsureBelow;
     sure.textContent = percent(mean);
   };
   extend(first);

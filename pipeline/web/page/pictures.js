@@ -1,7 +1,7 @@
 // The picture tab: pictures in; captions, other wordings, and where the model looked.
 import { call, stopped } from "./api.js";
 import { captionInto, miniature, paint } from "./drawing.js";
-import { button, byId, complain, counted, LOW_CONFIDENCE, make, megabytes, percent, save, say, smallPercent, stemOf, titleOf } from "./dom.js";
+import { button, byId, complain, counted, make, megabytes, percent, save, say, smallPercent, stemOf, titleOf, unsureBelow } from "./dom.js";
 import { offer, withdraw } from "./sources.js";
 
 const AT_ONCE = 4;
@@ -147,7 +147,7 @@ function show(entry) {
   image.alt = result?.caption ?? entry.name;
   byId("stage-name").textContent = entry.name;
   byId("stage-sure").textContent = result ? `confidence ${percent(result.confidence)}` : "";
-  byId("stage-unsure").hidden = !(result?.confidence < LOW_CONFIDENCE);
+  byId("stage-unsure").hidden = !(result?.confidence < unsureBelow);
   byId("stage-waiting").hidden = entry.state !== "queued" && entry.state !== "working";
   byId("stage-problem").hidden = entry.state !== "bad";
   byId("stage-problem").textContent = entry.problem ?? "";

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-LOW_CONFIDENCE = 0.3
-"""Captions below this are marked in the report: look at these first."""
+UNSURE_BELOW = 0.3
+"""Captions of lower confidence are marked, where a checkpoint does not say: look at these first."""
 
 
 def confidence(log_prob: float, word_count: int) -> float:

@@ -30,6 +30,9 @@ help: ## List the targets
 demo: $(demo_ready) ## Caption sample photographs and a video through Airflow (output in build/demo/)
 	@$(BIN)/python infra/demo/run.py $(ARGS)
 
+# Threads that wait for work sleep: spinning, those of one test take the processors from another's.
+test: export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: test
 test: $(test_ready) ## Run every test; as root on Debian, install the programs that some of them use
 	@tests/system-packages.sh

@@ -43,7 +43,7 @@ def pictures(page: Page) -> None:
     page.locator("#stage-name", has_text="mountain").wait_for()
     page.locator(".shelved.unsettled").first.wait_for(state="detached")
     page.locator("#stage-strip .cell").nth(3).wait_for()
-    page.locator("#stage-caption .word", has_text="coat").hover()
+    page.locator("#stage-caption .word", has_text="jacket").hover()
 
 
 def film(page: Page) -> None:

@@ -221,7 +221,7 @@ def _example() -> dict[str, Any]:
         "image": "notes.txt",
         "error": {"code": "unsupported_image", "message": "notes.txt: not a picture"},
     }
-    answer = {"model": "captions", "model_version": "79e074a07cf4", "captions": [caption, failed]}
+    answer = {"model": "captions", "model_version": "98e25c390b0a", "captions": [caption, failed]}
     return {"content": {"application/json": {"example": answer}}}
 
 

@@ -290,7 +290,8 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
     fields: dict[str, dict[str, Any]] = json.loads(line)
     [(kind, content)] = fields.items()
     if kind == "model":
-        _expect_text(*_model(content))
+        model = _model(content)
+        _expect_text(model.name, model.version, model.weights)
     elif kind == "input":
         one = Input(**content)
         _expect_text(one.key, one.etag, one.name, one.error or "")

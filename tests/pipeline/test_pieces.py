@@ -22,6 +22,7 @@ from pipeline.settings import CaptionSettings
 from pipeline.sources import Source
 from pipeline.storage import Entry
 from tests.media import ffmpeg, write_video
+from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import (
     RESOURCES,
     Rounds,
@@ -173,6 +174,16 @@ def test_a_folder_in_pieces_comes_out_as_one(work: Work) -> None:
     [summary] = (work.out / "runs" / plan["run"].rpartition("/")[2]).glob("summary.json")
     counts = json.loads(summary.read_text())["counts"]
     assert (counts["sources"], counts["captioned"], counts["frames"], counts["errors"]) == (1, 1, 34, 1)
+
+
+def test_what_comes_out_of_pieces_says_of_what_the_model_is_unsure(tmp_path: Path) -> None:
+    checkpoint = make_tiny_checkpoint(tmp_path / "model")
+    config = {**json.loads((checkpoint / "config.json").read_text()), "unsure_below": 0.875}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    work = Work(tmp_path / "work", checkpoint)
+    write_stills(work.incoming / "cam", 30)
+    assert len(pieces_of(work.round(size=300_000))) > 3
+    assert json.loads((work.out / "cam" / "captions.json").read_text())["unsure_below"] == 0.875
 
 
 def test_what_is_missing_is_all_that_the_next_round_does(work: Work, film: Path) -> None:

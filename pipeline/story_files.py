@@ -150,6 +150,8 @@ def _captions(path: Path) -> Material:
             str(content["fingerprint"]),
             unsure_below=float(content.get("unsure_below", UNSURE_BELOW)),
         )
+        if not 0 <= info.unsure_below <= 1:
+            raise ValueError("no confidence")
         return material_of(info, list(_rows(content["rows"])))
     except OSError as error:
         raise GpucaptError(f"{path} cannot be read: {error.strerror}") from error

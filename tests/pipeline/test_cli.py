@@ -181,6 +181,18 @@ def test_a_story_does_not_replace_what_it_is_told_from(tmp_path: Path, out: str)
     assert captions.read_text(encoding="utf-8") == "{}"
 
 
+@pytest.mark.parametrize("wrong", ["NaN", "2", '"much"', "null"])
+def test_captions_with_a_confidence_that_is_none_are_refused(tmp_path: Path, wrong: str) -> None:
+    captions = tmp_path / "captions.json"
+    head = '"source": "album", "kind": "stills", "model": "m", "model_version": "v", "fingerprint": "f"'
+    row = '{"frame": "a.jpg", "timestamp_s": null, "caption": "dogs", "log_prob": -3.0, "words": ["dogs"]}'
+    captions.write_text(f'{{{head}, "unsure_below": {wrong}, "rows": [{row}]}}', encoding="utf-8")
+    with pytest.raises(GpucaptError, match="is not a captions"):
+        tell_story(captions, tmp_path / "story.json")
+    captions.write_text(f'{{{head}, "unsure_below": 0.5, "rows": [{row}]}}', encoding="utf-8")
+    assert tell_story(captions, tmp_path / "story.json") is not None
+
+
 def test_captions_that_are_nested_too_deeply_are_no_bug(tmp_path: Path) -> None:
     captions = tmp_path / "captions.json"
     captions.write_text("[" * 100_000, encoding="utf-8")

@@ -13,10 +13,10 @@ import typer
 from model.errors import GpucaptError
 from pipeline import places
 from pipeline.beams import captions_by_beam_size
+from pipeline.cli.ask import read_picture
 from pipeline.errors import BadInput, StorageUnavailable, WrongUsage, one_line
 from pipeline.local_storage import OURS
 from pipeline.models import resolve_model
-from pipeline.prompt import read_picture
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.storage import is_s3
 

@@ -203,7 +203,7 @@ def workers(count: int, pictures: int) -> Iterator[Executor]:
 def _main_module() -> list[str]:
     """What each process would import anew because the one that starts it has; it is done once for all."""
     specification = sys.modules["__main__"].__spec__
-    return [specification.name] if specification else ["pipeline.cli"]
+    return [specification.name] if specification else ["pipeline.cli.main"]
 
 
 def _begin() -> None:

@@ -113,9 +113,9 @@ def line_of_picture(place: str, out: str | None, settings: CaptionSettings, reso
 
 def picture_material(place: str, settings: CaptionSettings, resources: Resources) -> Material:
     """A picture's caption as material. Raises BadInput where it is no picture."""
+    from pipeline.cli.ask import read_picture
     from pipeline.loading import LazyModel
     from pipeline.models import resolve_model
-    from pipeline.prompt import read_picture
 
     model = resolve_model(settings.model)
     pixels = read_picture(place, whole=model.sees_whole)

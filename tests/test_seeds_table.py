@@ -17,7 +17,7 @@ import typer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipeline.cli import app
+from pipeline.cli.main import app
 from tests.test_settings import documented
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.stories import StorySettings
 from pipeline.tuning import Tuning
 

@@ -162,7 +162,7 @@ def measure_start(models: dict[str, Path], amounts: StartAmounts, scratch: Path)
 
 
 def _gpucapt(*arguments: str | Path) -> str:
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pipeline.cli.main", *map(str, arguments)]
     done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from model.errors import GpucaptError
 from model.vocabulary import END, PAD, START, UNKNOWN
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.dataset_commands import run_preprocess
 from pipeline.datasets import read_wordmap
 from tests.importing.originals import captionbot, img2story, show_and_tell, tutorial

@@ -69,7 +69,7 @@ def caption(source: Path, destination: Path, model: Path, *, precision: str = "f
 
 def command(*arguments: str | Path) -> list[str]:
     """A `gpucapt` command line."""
-    return [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "pipeline.cli.main", *map(str, arguments)]
 
 
 def caption_command(source: Path, destination: Path, model: Path, *more: str) -> list[str]:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from model.captioner import load_captioner
 from model.errors import GpucaptError
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.images import decode_still
 from pipeline.places import LARGEST_BYTES

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from model.errors import GpucaptError
 from model.recipe import Recipe
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.dataset_commands import run_import_dataset, run_preprocess
 from pipeline.datasets import CaptionedPictures, read_manifest, read_wordmap
 from pipeline.evaluation import Evaluating, run_evaluate

@@ -17,7 +17,7 @@ from model.captioner import Caption, Captioner, load_captioner
 from model.errors import GpucaptError
 from model.preparation import Preparation
 from pipeline.attention_figure import Row, draw
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint

@@ -24,7 +24,7 @@ from model.captioner import Captioner, load_captioner
 from model.checkpoint import BUNDLED
 from model.errors import GpucaptError
 from model.graphs import captioner_graphs, difference, read_torchscript
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.exporting import run_export
 from pipeline.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.errors import GpucaptError
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.ingest import Planning, finish, run_shard
 from pipeline.settings import CaptionSettings

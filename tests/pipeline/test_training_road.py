@@ -227,7 +227,7 @@ def test_the_number_of_bad_pictures_that_is_borne_can_be_set(data: Path, tmp_pat
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra(data: Path, tmp_path: Path) -> None:
-    hide = "import sys; sys.modules['lightning'] = None; from pipeline.cli import main; main()"
+    hide = "import sys; sys.modules['lightning'] = None; from pipeline.cli.main import main; main()"
     arguments = ["train", str(data / "data"), str(tmp_path / "run"), "--recipe", str(data / "recipe.yaml")]
     done = subprocess.run(
         [sys.executable, "-c", hide, *arguments], text=True, capture_output=True, check=False

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model.captioner import Caption, Captioner, load_captioner
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.images import decode_still
 from pipeline.models import resolve_model
 from pipeline.tuning import Tuning

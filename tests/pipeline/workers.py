@@ -79,13 +79,14 @@ def _work(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     import cv2
     import torch
 
-    from pipeline import cli, writing
+    from pipeline import writing
+    from pipeline.cli import main
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     writing.ROWS_A_PART = 16
     sys.argv = ["gpucapt", *arguments]
-    cli.main()
+    main.main()
 
 
 def wait_until(happened: Callable[[], object], *, within_s: float = 60) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from model.captioner import load_captioner
+from pipeline.cli.ask import QUESTION
 from pipeline.images import decode_still
-from pipeline.prompt import QUESTION
 from tests.pipeline.jobs import caption, captions, command, run, write_stills
 from tests.services.s3 import S3Server
 
@@ -50,7 +50,7 @@ def terminal(*words: str, **settings: str) -> Iterator[Terminal]:
     """`gpucapt` at a terminal of its own."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.cli", *words],
+        [sys.executable, "-m", "pipeline.cli.main", *words],
         env={**os.environ, **settings},
         stdin=theirs,
         stdout=theirs,

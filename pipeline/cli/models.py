@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline import options
+from pipeline.cli import options
 
 if TYPE_CHECKING:
     from pipeline.registry import Champions, Version

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.errors import GpucaptError
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.stories import Story
 from pipeline.story_files import tell_story
@@ -48,7 +48,7 @@ def test_help_is_there_for_every_command(words: str) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom pipeline.cli import main\nsys.argv = ['gpucapt', 'caption', '--help']\n"
+        "import sys\nfrom pipeline.cli.main import main\nsys.argv = ['gpucapt', 'caption', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
@@ -60,7 +60,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_planning_and_finishing_need_no_torch(tmp_path: Path, tiny_model: Path) -> None:
     write_stills(tmp_path / "incoming/album", 1)
     code = (
-        "import sys\nfrom pipeline.cli import main\n"
+        "import sys\nfrom pipeline.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "print([name for name in ('torch', 'cv2', 'numpy') if name in sys.modules], file=sys.stderr)"
     )

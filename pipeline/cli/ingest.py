@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from model.errors import GpucaptError
-from pipeline import options
+from pipeline.cli import options
 
 ingest = typer.Typer(
     name="ingest", help="The drop folder, in three steps: plan, shard, finish.", no_args_is_help=True

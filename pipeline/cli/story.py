@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import options
+from pipeline.cli import options
 from pipeline.errors import WrongUsage
 from pipeline.stories.providers import PROVIDERS
 

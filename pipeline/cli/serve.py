@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import options
+from pipeline.cli import options
 
 # All with SERVE in their names: without it Kubernetes sets the port's variable for a service called gpucapt.
 Host = Annotated[

@@ -11,24 +11,24 @@ from typing import Annotated, TextIO
 import typer
 
 from model.errors import GpucaptError
-from pipeline import options
+from pipeline.cli import options
+from pipeline.cli import stream_options as streams
+from pipeline.cli.ask import ask
+from pipeline.cli.datasets import register as register_datasets
+from pipeline.cli.evaluate import register as register_evaluation
+from pipeline.cli.export import register as register_export
+from pipeline.cli.import_checkpoint import register as register_importing
+from pipeline.cli.ingest import ingest
+from pipeline.cli.models import register as register_promotion
+from pipeline.cli.serve import register as register_serve
+from pipeline.cli.story import story
+from pipeline.cli.train import register as register_training
 from pipeline.cores import limit_threads
-from pipeline.dataset_options import register as register_datasets
 from pipeline.errors import WrongUsage
-from pipeline.evaluation_options import register as register_evaluation
-from pipeline.export_commands import register as register_export
 from pipeline.heap import keep_freed_memory
-from pipeline.importing.command import register as register_importing
-from pipeline.ingest_commands import ingest
 from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
 from pipeline.last_line import last_line_kept
 from pipeline.launching import left_to_launcher
-from pipeline.promotion_options import register as register_promotion
-from pipeline.prompt import ask
-from pipeline.serve_commands import register as register_serve
-from pipeline.story_commands import story
-from pipeline.streams import options as streams
-from pipeline.training_options import register as register_training
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "cv2", "h5py", "safetensors", "numpy", "PIL"), "worker"),

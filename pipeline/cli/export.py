@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import options
+from pipeline.cli import options
 
 
 def register(app: typer.Typer) -> None:

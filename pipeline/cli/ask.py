@@ -11,8 +11,8 @@ import typer
 
 from model.confidence import confidence
 from model.errors import GpucaptError
-from pipeline import options
 from pipeline.beams import captions_by_beam_size
+from pipeline.cli import options
 from pipeline.errors import BadInput, one_line
 from pipeline.loading import LazyModel
 from pipeline.models import resolve_model

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner, Result
 
-from pipeline.cli import app
+from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.schemas import load_schema
 from pipeline.stories import Story

@@ -18,24 +18,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.batching import Batcher, Slot, Words, fill
-from pipeline.channels import Channel, Stopped
 from pipeline.claims import ClaimLost, Claims
 from pipeline.errors import BadInput
 from pipeline.fencing import fenced
 from pipeline.fetching import Fetcher
 from pipeline.intake import InFlight, Intake, Message
-from pipeline.interruption import Interrupted
 from pipeline.loading import LazyModel
 from pipeline.models import Model
 from pipeline.orders import Order, Sink, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
 from pipeline.pieces import Mark
-from pipeline.progress import Progress
 from pipeline.publishing import discard, publish, sweep
 from pipeline.reading import Chunk, End, Failed, Work
+from pipeline.runtime.bounded_queue import Channel, Stopped
+from pipeline.runtime.config import tuning
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.signals import Interrupted
 from pipeline.sources import Piece
 from pipeline.stills import saved_rows
-from pipeline.tuning import tuning
 from pipeline.uploading import THREADS as UPLOADERS
 from pipeline.writing import Writer
 

@@ -15,8 +15,8 @@ from model.checkpoint import CONFIG, TENSORS, VOCABULARY
 from model.errors import GpucaptError
 from pipeline.errors import one_line
 from pipeline.places import fetch_entry, local, log
+from pipeline.runtime.config import tuning
 from pipeline.storage import Entry, is_s3, open_storage
-from pipeline.tuning import tuning
 
 _NAMES = (CONFIG, VOCABULARY, TENSORS)
 _KEPT = 8

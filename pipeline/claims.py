@@ -23,7 +23,7 @@ from types import TracebackType
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
 from pipeline.fencing import fenced
-from pipeline.processes import Process
+from pipeline.runtime.process_identity import Process
 from pipeline.storage import Entry, Storage
 
 LEASE_S = 60.0

@@ -28,7 +28,7 @@ from pipeline import places
 from pipeline.errors import BadInput, WrongUsage, one_line
 from pipeline.local_storage import OURS
 from pipeline.models import Model, resolve_model
-from pipeline.progress import log_progress
+from pipeline.runtime.progress import log_progress
 from pipeline.settings import CaptionSettings, Resources
 
 if TYPE_CHECKING:

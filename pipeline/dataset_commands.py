@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from model.errors import GpucaptError
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from pipeline import places
-from pipeline.cores import available_cores
 from pipeline.errors import one_line
-from pipeline.progress import log_progress
+from pipeline.runtime.config import tuning
+from pipeline.runtime.cpu_limits import available_cores
+from pipeline.runtime.progress import log_progress
 from pipeline.storage import is_s3, open_object, open_storage
-from pipeline.tuning import tuning
 
 if TYPE_CHECKING:
     from pipeline.dataset_plan import Plan

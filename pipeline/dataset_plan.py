@@ -12,8 +12,8 @@ from typing import Any
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
 from pipeline.annotations import SPLITS, Example, in_folders
-from pipeline.cores import available_cores
 from pipeline.picture_folder import PictureFolder
+from pipeline.runtime.cpu_limits import available_cores
 from pipeline.splits import missing_splits, with_splits
 
 _VERSION = 1

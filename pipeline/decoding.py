@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime.temp_folders import ScratchFolder
 
 if TYPE_CHECKING:
     import cv2

@@ -20,7 +20,7 @@ from pipeline import places
 from pipeline.code_version import code_version
 from pipeline.manifest import now
 from pipeline.models import Model, resolve_model
-from pipeline.progress import log_progress
+from pipeline.runtime.progress import log_progress
 
 if TYPE_CHECKING:
     from model.captioner import Captioner

@@ -16,12 +16,12 @@ from model.errors import GpucaptError
 from pipeline.claims import Claims
 from pipeline.errors import BadInput
 from pipeline.ingest_runs import ModelUsed, Plan, RunFolder
-from pipeline.interruption import Interrupted, stopped_by_signals
 from pipeline.joining import Joiner, PieceOutcomes
 from pipeline.manifest import now
 from pipeline.outcomes import Input, Outcomes, Run, Totals, write_run_csv, write_run_report, write_summary
+from pipeline.runtime.config import tuning
+from pipeline.runtime.signals import Interrupted, stopped_by_signals
 from pipeline.storage import Storage, open_storage
-from pipeline.tuning import tuning
 
 _MOVES_AT_ONCE = 16
 """From and to a remote storage; each is a few requests that take long and cost little."""

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
 from pipeline.outcomes import Input, Outcome, Status
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.settings import CaptionSettings
 from pipeline.settling import IN_THE_FUTURE_S
 from pipeline.sources import Kind, Piece, Source

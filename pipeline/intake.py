@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from itertools import islice
 
 from model.errors import GpucaptError
-from pipeline.channels import Channel, Stopped
 from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fencing import fenced
@@ -22,8 +21,9 @@ from pipeline.manifest import read_done
 from pipeline.orders import Order, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
 from pipeline.pieces import Mark, parts_of
-from pipeline.progress import Progress
 from pipeline.reading import Chunk, End, Failed, Reader, Work, reason_of
+from pipeline.runtime.bounded_queue import Channel, Stopped
+from pipeline.runtime.progress import Progress
 from pipeline.source_info import SourceInfo
 from pipeline.sources import Piece, SetAside, Source, still_entries
 from pipeline.stills import saved_rows

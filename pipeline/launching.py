@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline import places
-from pipeline.cores import available_cores
+from pipeline.runtime.cpu_limits import available_cores
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -19,7 +19,7 @@ from pipeline.ahead import opened_files
 from pipeline.links import relative_link
 from pipeline.reports import append_to_run_csv, run_csv_header
 from pipeline.reports.run_page import MOST_REASONS, RunFacts, SourceLine, write_run_page
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.source_info import Kind
 from pipeline.storage import Storage
 

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
-from pipeline.heap import keep_freed_memory
 from pipeline.picture_folder import read_picture
+from pipeline.runtime.malloc import keep_freed_memory
 
 if TYPE_CHECKING:
     import numpy as np

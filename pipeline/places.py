@@ -17,9 +17,9 @@ from pathlib import Path
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, WrongUsage, one_line
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime.config import tuning
+from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.storage import Entry, Storage, is_s3, local_path_of, open_object, open_storage
-from pipeline.tuning import tuning
 
 log = logging.getLogger("gpucapt")
 

@@ -18,7 +18,7 @@ from pipeline.parts import Parts, find_parts
 from pipeline.reading import Work
 from pipeline.reports import write_outputs
 from pipeline.rows import Row
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.source_stories import Storyteller
 from pipeline.sources import OUTPUT_NAMES
 from pipeline.stills import saved_key

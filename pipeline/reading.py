@@ -13,7 +13,6 @@ from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.channels import Stopped
 from pipeline.claims import Claim, ClaimLost
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fetching import Fetcher
@@ -25,6 +24,7 @@ from pipeline.orders import Order
 from pipeline.parts import Parts
 from pipeline.pieces import unfinished_rows
 from pipeline.rows import Row, is_illustrated
+from pipeline.runtime.bounded_queue import Stopped
 from pipeline.source_info import SourceInfo
 from pipeline.sources import Source
 from pipeline.stills import Illustrations, join, name_of, saved_rows

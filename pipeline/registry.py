@@ -24,9 +24,9 @@ from model.checkpoint import CONFIG, TENSORS, VOCABULARY, read_config
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.manifest import now
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime.config import tuning
+from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.storage import Storage, open_storage, sha256
-from pipeline.tuning import tuning
 
 T = TypeVar("T")
 

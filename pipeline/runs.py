@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from model.errors import GpucaptError
 from pipeline.captioning import Job
-from pipeline.interruption import stopped_by_signals
 from pipeline.manifest import now
 from pipeline.models import resolve_model
 from pipeline.orders import Order
@@ -22,7 +21,8 @@ from pipeline.outcomes import (
     write_run_report,
     write_summary,
 )
-from pipeline.progress import Progress, shown
+from pipeline.runtime.progress import Progress, shown
+from pipeline.runtime.signals import stopped_by_signals
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import check_provider
 from pipeline.sources import open_source

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from pipeline.errors import StorageUnavailable
 from pipeline.fencing import before_change
+from pipeline.runtime.config import Tuning, tuning
 from pipeline.s3_errors import (
     WrongContent,
     code_of,
@@ -31,7 +32,6 @@ from pipeline.s3_errors import (
     status_of,
 )
 from pipeline.storage import nothing
-from pipeline.tuning import Tuning, tuning
 
 T = TypeVar("T")
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.runtime.config import tuning
+from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.s3_checksums import content_md5, etag_of, is_md5, new_md5
 from pipeline.s3_client import Connection, connection
 from pipeline.s3_errors import (
@@ -32,9 +34,7 @@ from pipeline.s3_moves import move_object
 from pipeline.s3_names import Place, fits_xml, is_key
 from pipeline.s3_transfers import fetch, send
 from pipeline.s3_verification import verify
-from pipeline.scratch import ScratchFolder
 from pipeline.storage import Entry, Storage, Unreadable, nothing
-from pipeline.tuning import tuning
 
 _PAGE = 1000
 _MARK = "gpucapt-put"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from model.errors import GpucaptError
-from pipeline.cores import available_cores
+from pipeline.runtime.cpu_limits import available_cores
 from pipeline.selection import Selection
 
 Kind = Literal["video", "stills"]

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime.config import tuning
+from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.storage import Entry, Storage
-from pipeline.tuning import tuning
 
 _AT_THE_SAME_TIME = 2
 """Films that are being fetched; each by many requests already."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline import places
-from pipeline.interruption import Interrupted
 from pipeline.models import resolve_model
+from pipeline.runtime.signals import Interrupted
 from pipeline.storage import is_s3
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.progress import log_progress
+from pipeline.runtime.progress import log_progress
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ from typing import Any
 import typer
 
 from pipeline.cli.main import app
+from pipeline.runtime.config import Tuning
 from pipeline.stories import StorySettings
-from pipeline.tuning import Tuning
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROGRAM = ("containers", "dags", "infra", "model", "pipeline")

@@ -82,7 +82,7 @@ def preprocess(
     what it consists of.
     """
     from pipeline.dataset_commands import run_preprocess
-    from pipeline.interruption import Interrupted, raised_on_sigterm
+    from pipeline.runtime.signals import Interrupted, raised_on_sigterm
 
     settings: dict[str, Any] = {
         "min_word_freq": min_word_freq,

@@ -32,7 +32,7 @@ def evaluate(
 ) -> None:
     """Caption a split by beam search and score the captions; prints the scores as JSON."""
     from pipeline.evaluation import Evaluating, run_evaluate
-    from pipeline.interruption import raised_on_sigterm
+    from pipeline.runtime.signals import raised_on_sigterm
 
     how = Evaluating(split, beam_size, max_length, batch_size, device, precision, limit)
     with raised_on_sigterm():

@@ -40,7 +40,7 @@ def export(
 ) -> None:
     """Write a checkpoint as graphs that other programs run: docs/export.md has a short one."""
     from pipeline.exporting import run_export
-    from pipeline.interruption import raised_on_sigterm
+    from pipeline.runtime.signals import raised_on_sigterm
 
     with raised_on_sigterm():
         run_export(checkpoint, destination, kind)
@@ -101,7 +101,7 @@ def coco_results(
     )
     resources = options.resources(device=device, batch_size=batch_size, workers=workers)
     from pipeline.coco_results import CocoResults
-    from pipeline.interruption import raised_on_sigterm
+    from pipeline.runtime.signals import raised_on_sigterm
 
     with raised_on_sigterm():
         raise typer.Exit(CocoResults(settings, resources).run(image_info, images, out))

@@ -32,7 +32,7 @@ def import_checkpoint(
     """
     from pipeline.errors import one_line
     from pipeline.importing.importer import import_checkpoint as run
-    from pipeline.interruption import raised_on_sigterm
+    from pipeline.runtime.signals import raised_on_sigterm
 
     with raised_on_sigterm():
         name = run(files, destination)

@@ -23,12 +23,12 @@ from pipeline.cli.models import register as register_promotion
 from pipeline.cli.serve import register as register_serve
 from pipeline.cli.story import story
 from pipeline.cli.train import register as register_training
-from pipeline.cores import limit_threads
 from pipeline.errors import WrongUsage
-from pipeline.heap import keep_freed_memory
-from pipeline.interruption import Interrupted, end_on_sigterm_as_first_process
-from pipeline.last_line import last_line_kept
 from pipeline.launching import left_to_launcher
+from pipeline.runtime.cpu_limits import limit_threads
+from pipeline.runtime.malloc import keep_freed_memory
+from pipeline.runtime.result_file import last_line_kept
+from pipeline.runtime.signals import Interrupted, end_on_sigterm_as_first_process
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "cv2", "h5py", "safetensors", "numpy", "PIL"), "worker"),

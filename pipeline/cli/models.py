@@ -60,9 +60,9 @@ def promote(
     is better, and stays, is no error.
     """
     from pipeline.evaluation import Evaluating
-    from pipeline.interruption import raised_on_sigterm
     from pipeline.promotion import METRICS, Gate
     from pipeline.promotion import promote as run
+    from pipeline.runtime.signals import raised_on_sigterm
 
     known = {one.lower(): one for one in METRICS}
     if metric.lower() not in known:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
-from pipeline.interruption import Interrupted
+from pipeline.runtime.signals import Interrupted
 from pipeline.selection import Selection
 from pipeline.streams.address import Address
 from pipeline.streams.camera import OpenStream, StreamUnavailable, opened, why_not

@@ -12,14 +12,15 @@ from pathlib import Path
 from model.errors import GpucaptError
 from pipeline.captioning import Job
 from pipeline.claims import Claim, ClaimLost, Claims
-from pipeline.interruption import stopped_by_signals
 from pipeline.local_storage import LocalStorage
 from pipeline.manifest import manifest_key, now
 from pipeline.models import resolve_model
 from pipeline.orders import Order
 from pipeline.outcomes import Input, Outcome, Outcomes, Run, new_run_id
-from pipeline.progress import Progress, shown
 from pipeline.runs import conclude
+from pipeline.runtime.config import tuning
+from pipeline.runtime.progress import Progress, shown
+from pipeline.runtime.signals import stopped_by_signals
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import check_provider
 from pipeline.storage import open_storage
@@ -28,7 +29,6 @@ from pipeline.streams.camera import check_device
 from pipeline.streams.capturing import Capture, check_selection
 from pipeline.streams.recovering import Leftovers
 from pipeline.streams.segments import segments
-from pipeline.tuning import tuning
 
 _log = logging.getLogger("gpucapt")
 

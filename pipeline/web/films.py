@@ -23,14 +23,14 @@ from model.errors import GpucaptError
 from pipeline.captioning import Job
 from pipeline.errors import StorageUnavailable
 from pipeline.frames import Selection
-from pipeline.interruption import Interrupted
 from pipeline.loading import LazyModel
 from pipeline.orders import Order
 from pipeline.outcomes import Input, Outcome
-from pipeline.progress import Progress
 from pipeline.reading import Chunk
 from pipeline.rows import Row
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.signals import Interrupted
+from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_info import SourceInfo
 from pipeline.sources import OUTPUT_NAMES, open_source

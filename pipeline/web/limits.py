@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 from model.errors import GpucaptError
 from pipeline.errors import WrongUsage
+from pipeline.runtime.config import Tuning
 from pipeline.s3_names import Place
 from pipeline.storage import is_s3
-from pipeline.tuning import Tuning
 
 _HELD_BYTES = 1 << 30
 

@@ -13,7 +13,7 @@ import cv2
 import torch
 import torchvision
 
-from pipeline.cores import available_cores
+from pipeline.runtime.cpu_limits import available_cores
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _ROOT = Path(__file__).parents[2]

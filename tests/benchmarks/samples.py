@@ -19,7 +19,7 @@ from model.checkpoint import BUNDLED
 from model.decoders import AttentionLSTM
 from model.preparation import Preparation
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from pipeline.cores import available_cores
+from pipeline.runtime.cpu_limits import available_cores
 from tests.media import PHOTOGRAPHS, has_ffmpeg, pan, photograph, write_frames
 
 PHOTOGRAPH_SIZE = (1024, 768)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from model.captioner import load_captioner
-from pipeline.cores import available_cores
+from pipeline.runtime.cpu_limits import available_cores
 from tests.benchmarks import jobs
 from tests.benchmarks.measuring import Contender, in_turns
 from tests.benchmarks.results import Goal, Row, skipped

@@ -213,7 +213,7 @@ def test_the_torch_of_the_base_is_kept(engine: Engine, worker_image: str) -> Non
 
 def test_threads_are_as_many_as_the_container_may_use(engine: Engine, worker_image: str) -> None:
     look = (
-        "import os; from pipeline.cores import available_cores, limit_threads; limit_threads()\n"
+        "import os; from pipeline.runtime.cpu_limits import available_cores, limit_threads; limit_threads()\n"
         "print(available_cores(), os.environ['OMP_NUM_THREADS'])"
     )
     run = engine.client.containers.run

@@ -14,7 +14,7 @@ from model.checkpoint import write_checkpoint
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
 from pipeline.importing.importer import import_checkpoint
-from pipeline.interruption import Interrupted, raised_on_sigterm
+from pipeline.runtime.signals import Interrupted, raised_on_sigterm
 
 WORDS = Vocabulary(("<pad>", "a", "<unk>", "<start>", "<end>"))
 

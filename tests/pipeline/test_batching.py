@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batching import PATIENCE, Batcher
-from pipeline.channels import Channel, Stopped
 from pipeline.reading import Chunk, Work
+from pipeline.runtime.bounded_queue import Channel, Stopped
 
 SIZE = 4
 

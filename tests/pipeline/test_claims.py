@@ -15,7 +15,7 @@ import pytest
 import pipeline.claims
 from pipeline.claims import Claim, ClaimLost, Claims, claim_key
 from pipeline.fencing import fenced
-from pipeline.processes import Process
+from pipeline.runtime.process_identity import Process
 from pipeline.storage import Storage, open_storage
 
 

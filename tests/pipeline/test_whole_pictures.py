@@ -16,7 +16,7 @@ from model.captioner import Caption, Captioner, load_captioner
 from pipeline.cli.main import app
 from pipeline.images import decode_still
 from pipeline.models import resolve_model
-from pipeline.tuning import Tuning
+from pipeline.runtime.config import Tuning
 from pipeline.web.limits import Limits
 from pipeline.web.pictures import prepared
 from tests.media import photograph

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import scratch
 from pipeline.errors import StorageUnavailable
-from pipeline.scratch import ScratchFolder
+from pipeline.runtime import temp_folders
+from pipeline.runtime.temp_folders import ScratchFolder
 
 HOLD = (
-    "import sys; from pathlib import Path; from pipeline.scratch import ScratchFolder\n"
+    "import sys; from pathlib import Path; from pipeline.runtime.temp_folders import ScratchFolder\n"
     "with ScratchFolder(Path(sys.argv[1])) as folder:\n"
     "    (folder / 'file').touch(); print(folder, flush=True); sys.stdin.read()"
 )
@@ -24,7 +24,7 @@ HOLD = (
 
 @pytest.fixture(autouse=True)
 def _every_test_is_a_process_of_its_own() -> None:
-    scratch._sweep.cache_clear()
+    temp_folders._sweep.cache_clear()
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_where_no_folder_can_be_made_the_setting_is_told(tmp_path: Path) -> None
 def test_all_temporary_folders_are_of_this_kind() -> None:
     """But the one for models, which tidies up behind itself."""
     makes_one = re.compile(r"TemporaryDirectory|mkdtemp|NamedTemporaryFile|mkstemp")
-    house = Path(scratch.__file__).parents[1]
+    house = Path(temp_folders.__file__).parents[2]
     found = {
         path.name
         for room in ("model", "pipeline")

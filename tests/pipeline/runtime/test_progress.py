@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from pipeline import progress as module
 from pipeline.outcomes import Outcome
-from pipeline.progress import Progress, shown
+from pipeline.runtime import progress as module
+from pipeline.runtime.progress import Progress, shown
 
 
 def test_a_line_tells_where_things_stand_whatever_the_names() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cores import available_cores, rationed_cores
+from pipeline.runtime.cpu_limits import available_cores, rationed_cores
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_ration_is_read_as_either_kernel_tells_it(
 
 def test_never_more_than_the_process_may_run_on() -> None:
     look = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-    look += "from pipeline.cores import available_cores; print(available_cores())"
+    look += "from pipeline.runtime.cpu_limits import available_cores; print(available_cores())"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
     assert 1 <= available_cores() <= len(os.sched_getaffinity(0))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.last_line import last_line_kept
+from pipeline.runtime.result_file import last_line_kept
 from tests.pipeline.jobs import command, run, write_stills
 
 

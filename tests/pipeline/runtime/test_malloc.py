@@ -11,7 +11,7 @@ import pytest
 _FAULTS = """
 import resource, sys
 import numpy as np
-from pipeline.heap import keep_freed_memory
+from pipeline.runtime.malloc import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 np.ones(8 << 20, np.uint8)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
-from pipeline.tuning import tuning
+from pipeline.runtime.config import tuning
 
 TIMES = ("S3_DEADLINE", "S3_FIRST_DEADLINE", "S3_CONNECT_TIMEOUT", "S3_READ_TIMEOUT", "LEASE")
 

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from pipeline.batching import Batcher, Slot, Words, fill
 from pipeline.claims import ClaimLost, Claims
 from pipeline.errors import BadInput
-from pipeline.fencing import fenced
 from pipeline.fetching import Fetcher
 from pipeline.intake import InFlight, Intake, Message
 from pipeline.loading import LazyModel
@@ -36,6 +35,7 @@ from pipeline.runtime.progress import Progress
 from pipeline.runtime.signals import Interrupted
 from pipeline.sources import Piece
 from pipeline.stills import saved_rows
+from pipeline.storage.write_guard import fenced
 from pipeline.uploading import THREADS as UPLOADERS
 from pipeline.writing import Writer
 

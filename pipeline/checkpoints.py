@@ -14,9 +14,9 @@ from pathlib import Path
 from model.checkpoint import CONFIG, TENSORS, VOCABULARY
 from model.errors import GpucaptError
 from pipeline.errors import one_line
-from pipeline.places import fetch_entry, local, log
 from pipeline.runtime.config import tuning
-from pipeline.storage import Entry, is_s3, open_storage
+from pipeline.storage.base import Entry, is_s3, open_storage
+from pipeline.storage.staging import fetch_entry, local, log
 
 _NAMES = (CONFIG, VOCABULARY, TENSORS)
 _KEPT = 8

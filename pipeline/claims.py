@@ -22,9 +22,9 @@ from types import TracebackType
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
-from pipeline.fencing import fenced
 from pipeline.runtime.process_identity import Process
-from pipeline.storage import Entry, Storage
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.write_guard import fenced
 
 LEASE_S = 60.0
 CLOCKS_DIFFER_S = 1800.0

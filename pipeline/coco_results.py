@@ -24,12 +24,12 @@ from typing import IO, TYPE_CHECKING, Any
 import typer
 
 from model.errors import GpucaptError
-from pipeline import places
 from pipeline.errors import BadInput, WrongUsage, one_line
-from pipeline.local_storage import OURS
 from pipeline.models import Model, resolve_model
 from pipeline.runtime.progress import log_progress
 from pipeline.settings import CaptionSettings, Resources
+from pipeline.storage import staging
+from pipeline.storage.local import OURS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class Listed:
 def read_list(path: Path, url: str) -> list[Listed]:
     """The pictures that a file of COCO lists. Raises GpucaptError where it lists none."""
     try:
-        images = json.loads(places.read_file(path, url).decode("utf-8-sig"))["images"]
+        images = json.loads(staging.read_file(path, url).decode("utf-8-sig"))["images"]
         found = [Listed(one["id"], one["file_name"]) for one in images]
     except FileNotFoundError as error:
         raise GpucaptError(f"{url}: there is no such file") from error
@@ -83,13 +83,13 @@ class CocoResults:
 
     def run(self, image_info: str, images: str, out: str) -> int:
         """Caption what is not done yet and write OUT; the exit status."""
-        places.check_output_file(out)
-        with places.input_file(image_info) as path:
+        staging.check_output_file(out)
+        with staging.input_file(image_info) as path:
             listed = read_list(path, image_info)
         read = _safe_reader(images)
         _refuse_inputs(out, image_info, images, listed)
         model = resolve_model(self._settings.model)
-        with places.output_file(out) as target, _part(target, self._header(model, listed), out) as part:
+        with staging.output_file(out) as target, _part(target, self._header(model, listed), out) as part:
             todo = [one for one in listed if one.id not in part.done]
             if part.done:
                 _log.info("going on after %d pictures", len(part.done))
@@ -169,7 +169,7 @@ def _batches(
 
 def _safe_reader(images: str) -> Callable[[str], bytes]:
     """Reads pictures of a folder by name; a name that leads out of it is a bad picture."""
-    read = places.reader(images)
+    read = staging.reader(images)
 
     def safe(name: str) -> bytes:
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
@@ -185,13 +185,13 @@ def _safe_reader(images: str) -> Callable[[str], bytes]:
 
 def _refuse_inputs(out: str, image_info: str, images: str, listed: Sequence[Listed]) -> None:
     """Raises WrongUsage where OUT is the list itself or a picture of it."""
-    there = places.identity(out)
+    there = staging.identity(out)
     if there is None:
         return
-    if there == places.identity(image_info):
+    if there == staging.identity(image_info):
         raise WrongUsage(f"{one_line(out)} is the list of pictures; name another file for the results")
     folder = images.rstrip("/")
-    if any(there == places.identity(f"{folder}/{one.file_name}") for one in listed):
+    if any(there == staging.identity(f"{folder}/{one.file_name}") for one in listed):
         raise WrongUsage(f"{one_line(out)} is one of the pictures; name another file for the results")
 
 
@@ -213,7 +213,7 @@ class _Part:
 def _part(target: Path, header: dict[str, Any], out: str) -> Iterator[_Part]:
     """The part of OUT, gone on with where it was made with the same model, pictures and settings."""
     path = target.with_name(f"{target.name}.part")
-    places.check_output_file(str(path))
+    staging.check_output_file(str(path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")

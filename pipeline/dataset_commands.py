@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from model.errors import GpucaptError
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from pipeline import places
 from pipeline.errors import one_line
 from pipeline.runtime.config import tuning
 from pipeline.runtime.cpu_limits import available_cores
 from pipeline.runtime.progress import log_progress
-from pipeline.storage import is_s3, open_object, open_storage
+from pipeline.storage import staging
+from pipeline.storage.base import is_s3, open_object, open_storage
 
 if TYPE_CHECKING:
     from pipeline.dataset_plan import Plan
@@ -101,7 +101,10 @@ def run_import_dataset(folder: str, channels: str) -> dict[str, Any]:
         )
     began = time.monotonic()
     manifest = import_dataset(
-        places.local(folder), lambda path: read_vocabulary(str(path)), channels, log_progress("pictures read")
+        staging.local(folder),
+        lambda path: read_vocabulary(str(path)),
+        channels,
+        log_progress("pictures read"),
     )
     counts = ", ".join(f"{split} {count}" for split, count in manifest["pictures"].items())
     log.info("%s: %s; %d words; %.0f s", folder, counts, manifest["words"], time.monotonic() - began)
@@ -114,9 +117,9 @@ def _annotation_files(url: str) -> Iterator[list[Path]]:
     several = url.split(",")
     if len(several) > 1 and all(one.endswith(".json") for one in several):
         with ExitStack() as stack:
-            yield [stack.enter_context(places.input_file(one)) for one in several]
+            yield [stack.enter_context(staging.input_file(one)) for one in several]
     elif _is_folder(url):
-        with places.input_folder(url, wanted=_is_captions) as folder:
+        with staging.input_folder(url, wanted=_is_captions) as folder:
             found = sorted(path for path in folder.iterdir() if _is_captions(path.name))
             if not found:
                 raise GpucaptError(
@@ -124,7 +127,7 @@ def _annotation_files(url: str) -> Iterator[list[Path]]:
                 )
             yield found
     else:
-        with places.input_file(url) as path:
+        with staging.input_file(url) as path:
             yield [path]
 
 
@@ -134,14 +137,14 @@ def _is_captions(key: str) -> bool:
 
 def _is_folder(url: str) -> bool:
     if not is_s3(url):
-        return places.local(url).is_dir()
+        return staging.local(url).is_dir()
     storage, key = open_object(url)
     return url.endswith("/") or not key or storage.stat(key) is None
 
 
 def read_vocabulary(url: str) -> Vocabulary:
     """A word map (word → index), the vocabulary.json of a checkpoint, or an earlier captioner's pickle."""
-    with places.input_file(url) as path:
+    with staging.input_file(url) as path:
         if _is_pickle(path):
             return _pickled_vocabulary(path)
         try:
@@ -190,13 +193,13 @@ class _Place:
         from pipeline.preprocessing import parse_published, read_published
 
         if self._storage is None:
-            return read_published(places.local(self.url))
+            return read_published(staging.local(self.url))
         return parse_published(self._storage.read(MANIFEST)) if self._storage.stat(MANIFEST) else {}
 
     def size_of(self, name: str) -> int | None:
         """Bytes of one of its files; None without it."""
         if self._storage is None:
-            path = places.local(self.url) / name
+            path = staging.local(self.url) / name
             return path.stat().st_size if path.is_file() else None
         found = self._storage.stat(name)
         return found.size if found else None
@@ -206,7 +209,7 @@ class _Place:
         from pipeline.preprocessing import WORK, stale_files, write_dataset
 
         progress = log_progress("pictures")
-        with places.output_folder(self.url) as output:
+        with staging.output_folder(self.url) as output:
             if output.storage is None:
                 return write_dataset(planned, output.path, output.path / WORK, published, progress)
             report = write_dataset(planned, output.path, _work_folder(self.url), published, progress)

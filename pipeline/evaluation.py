@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import places
 from pipeline.code_version import code_version
 from pipeline.manifest import now
 from pipeline.models import Model, resolve_model
 from pipeline.runtime.progress import log_progress
+from pipeline.storage import staging
 
 if TYPE_CHECKING:
     from model.captioner import Captioner
@@ -55,8 +55,8 @@ def evaluate(model: Model, data: str, how: Evaluating, out: str | None = None) -
 
     captioner = load_captioner(model.directory, device=how.device, precision=how.precision)
     if out is not None:
-        places.check_output(out)
-    with places.input_folder(data, wanted=_of_split(how.split)) as folder:
+        staging.check_output(out)
+    with staging.input_folder(data, wanted=_of_split(how.split)) as folder:
         return _evaluate(captioner, model, folder, how, out)
 
 
@@ -96,7 +96,7 @@ def _evaluate(
         "scores": {name: round(value, 4) for name, value in scores.corpus.items()},
     }
     if out is not None:
-        with places.output_folder(out) as output:
+        with staging.output_folder(out) as output:
             _write(output.path, facts, said, scores, pictures)
     return facts
 

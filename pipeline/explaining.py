@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from model.errors import GpucaptError
-from pipeline import places
 from pipeline.beams import captions_by_beam_size
 from pipeline.cli.ask import read_picture
 from pipeline.errors import BadInput, StorageUnavailable, WrongUsage, one_line
-from pipeline.local_storage import OURS
 from pipeline.models import resolve_model
 from pipeline.settings import CaptionSettings, Resources
-from pipeline.storage import is_s3
+from pipeline.storage import staging
+from pipeline.storage.base import is_s3
+from pipeline.storage.local import OURS
 
 if TYPE_CHECKING:
     from model.captioner import Captioner
@@ -72,7 +72,7 @@ class Explaining:
         captions = captions_by_beam_size(captioner, picture, self._settings, each=self._beams)
         rows = [Row(f"beam {size}" if self._beams else "", caption) for size, caption in captions.items()]
         png = draw(picture, rows, captioner.config.preparation, title=one_line(_name(image)))
-        with places.output_file(target) as path:
+        with staging.output_file(target) as path:
             _write(path, png, target)
         return {f" {row.label}:" if row.label else "": row.caption.text or "(no words)" for row in rows}
 
@@ -119,15 +119,15 @@ def _targets(images: Sequence[str], out: str | None) -> list[str]:
 def _is_folder(out: str) -> bool:
     """Of one picture, OUT is a folder where there is such a folder, or it is written as one."""
     try:
-        return out.endswith("/") or (not is_s3(out) and places.local(out).is_dir())
+        return out.endswith("/") or (not is_s3(out) and staging.local(out).is_dir())
     except OSError:  # a name that is too long
         return False
 
 
 def _check_targets(named: dict[str, str]) -> None:
     """Raises GpucaptError where a figure would replace a picture, or what is no file."""
-    pictures = {places.identity(image) for image in named} - {None}
+    pictures = {staging.identity(image) for image in named} - {None}
     for target in named.values():
-        places.check_output_file(target)
-        if places.identity(target) in pictures:
+        staging.check_output_file(target)
+        if staging.identity(target) in pictures:
             raise WrongUsage(f"{one_line(target)} is one of the pictures; name another file for the figure")

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from model.checkpoint import VOCABULARY
 from model.errors import GpucaptError
-from pipeline import places
 from pipeline.models import Model, resolve_model
-from pipeline.storage import sha256
+from pipeline.storage import staging
+from pipeline.storage.base import sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,9 +44,9 @@ def run_export(checkpoint: str, destination: str, kind: str) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime") if kind == "onnx" else ():
         if find_spec(name) is None:
             raise ModuleNotFoundError(name=name)
-    places.check_output(destination)
+    staging.check_output(destination)
     model = resolve_model(checkpoint)
-    with places.output_folder(destination) as output:
+    with staging.output_folder(destination) as output:
         folder = output.path.absolute()
         _refuse_other_folders(folder)
         made = [up for up in (folder, *folder.parents) if not up.exists()]

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.fencing import fenced
 from pipeline.rows import Row
-from pipeline.spooling import Spool
-from pipeline.storage import Entry, Storage
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.spool import Spool
+from pipeline.storage.write_guard import fenced
 
 THREADS = 16
 """Stills that are fetched at the same time: a request takes long, and costs little meanwhile."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from pipeline.settings import CaptionSettings, Kind
-from pipeline.storage import Entry
+from pipeline.storage.base import Entry
 
 _IN_MEMORY = 1 << 20
 

@@ -21,7 +21,7 @@ from pipeline.manifest import now
 from pipeline.outcomes import Input, Outcomes, Run, Totals, write_run_csv, write_run_report, write_summary
 from pipeline.runtime.config import tuning
 from pipeline.runtime.signals import Interrupted, stopped_by_signals
-from pipeline.storage import Storage, open_storage
+from pipeline.storage.base import Storage, open_storage
 
 _MOVES_AT_ONCE = 16
 """From and to a remote storage; each is a few requests that take long and cost little."""

@@ -15,7 +15,7 @@ from pipeline.outcomes import Outcome, PieceDone
 from pipeline.planning import Planning
 from pipeline.settings import Resources
 from pipeline.sources import Source
-from pipeline.storage import Storage, open_storage
+from pipeline.storage.base import Storage, open_storage
 
 __all__ = ["Planning", "finish", "run_shard"]
 

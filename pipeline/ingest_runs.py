@@ -29,7 +29,7 @@ from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.settings import CaptionSettings
 from pipeline.settling import IN_THE_FUTURE_S
 from pipeline.sources import Kind, Piece, Source
-from pipeline.storage import Entry, Storage, open_storage
+from pipeline.storage.base import Entry, Storage, open_storage
 
 T = TypeVar("T")
 

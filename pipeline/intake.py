@@ -12,10 +12,8 @@ from itertools import islice
 from model.errors import GpucaptError
 from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.fencing import fenced
 from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
-from pipeline.links import film_links
 from pipeline.loading import LazyModel
 from pipeline.manifest import read_done
 from pipeline.orders import Order, inputs_of
@@ -27,7 +25,9 @@ from pipeline.runtime.progress import Progress
 from pipeline.source_info import SourceInfo
 from pipeline.sources import Piece, SetAside, Source, still_entries
 from pipeline.stills import saved_rows
-from pipeline.storage import Entry
+from pipeline.storage.base import Entry
+from pipeline.storage.relative_urls import film_links
+from pipeline.storage.write_guard import fenced
 from pipeline.streams.mark import SegmentMark
 from pipeline.turns import Turns
 

@@ -11,7 +11,6 @@ from pipeline.claims import Claim, Claims
 from pipeline.errors import BadInput
 from pipeline.fingerprints import Snapshot, rows_digest
 from pipeline.ingest_runs import ModelUsed
-from pipeline.links import film_links
 from pipeline.manifest import read_done
 from pipeline.outcomes import Input, OnDisk, Outcome, PieceDone
 from pipeline.parts import Parts
@@ -22,7 +21,8 @@ from pipeline.settings import CaptionSettings
 from pipeline.source_info import Kind, SourceInfo
 from pipeline.sources import Source
 from pipeline.stills import Illustrations, join, saved_rows
-from pipeline.storage import Entry, Storage
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.relative_urls import film_links
 
 _LOOK_S = 0.5
 _PATIENCE_S = 180.0

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
 from model.recipe import Recipe
-from pipeline import places
 from pipeline.runtime.cpu_limits import available_cores
+from pipeline.storage import staging
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -85,7 +85,7 @@ def train_together(
     count: int,
     data: str,
     out: str,
-    output: places.Output,
+    output: staging.Output,
     recipe: Recipe,
     *,
     resume: bool,
@@ -162,7 +162,7 @@ def _environment(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _sent_meanwhile(output: places.Output) -> Iterator[None]:
+def _sent_meanwhile(output: staging.Output) -> Iterator[None]:
     """Send OUT to its object store whenever an epoch has ended, as the processes' curves tell."""
     if output.storage is None:
         yield

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.errors import BadInput
 from pipeline.source_info import SourceInfo
-from pipeline.storage import Storage, sha256
+from pipeline.storage.base import Storage, sha256
 
 NAME = "manifest.json"
 FORMAT = 1

@@ -19,7 +19,7 @@ from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
 from pipeline.checkpoints import checkpoint_folder
 from pipeline.registry import CHECKPOINT_FILES, Registry, Version, parse_id
-from pipeline.storage import sha256
+from pipeline.storage.base import sha256
 
 _log = logging.getLogger("gpucapt")
 

@@ -12,7 +12,7 @@ from pipeline.rows import Row
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.sources import SetAside, Source
 from pipeline.stills import name_of
-from pipeline.storage import Entry, Storage
+from pipeline.storage.base import Entry, Storage
 
 
 class Sink(Protocol):

@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
-from pipeline.ahead import opened_files
-from pipeline.links import relative_link
 from pipeline.reports import append_to_run_csv, run_csv_header
 from pipeline.reports.run_page import MOST_REASONS, RunFacts, SourceLine, write_run_page
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.source_info import Kind
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.prefetch import opened_files
+from pipeline.storage.relative_urls import relative_link
 
 UNTOLD = "/story.json"
 """What follows a source key where errors speak of its story."""

@@ -17,7 +17,7 @@ from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.manifest import read_done
 from pipeline.rows import Row
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
 
 _FOLDER = ".gpucapt/parts"
 _NAME = re.compile(

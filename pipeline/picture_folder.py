@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from model.errors import GpucaptError
-from pipeline import places
 from pipeline.errors import BadInput
-from pipeline.storage import is_s3, open_storage
+from pipeline.storage import staging
+from pipeline.storage.base import is_s3, open_storage
 
 
 @functools.cache
 def _reader(url: str) -> Callable[[str], bytes]:
     """One a process, with its connections."""
-    return places.reader(url)
+    return staging.reader(url)
 
 
 def read_picture(url: str, name: str) -> bytes:
@@ -42,14 +42,14 @@ class PictureFolder:
             self._remote = {entry.key: f"{entry.size} {entry.etag}" for entry in entries}
             if not self._remote:
                 raise GpucaptError(f"{url}: there is nothing there.")
-        elif not places.local(url).is_dir():
+        elif not staging.local(url).is_dir():
             raise GpucaptError(f"{url}: there is no such folder of pictures.")
 
     def has_folders(self, names: Iterable[str]) -> dict[str, bool]:
         """Of the first part of each name (`val2014` of `val2014/x.jpg`) whether it is there."""
         firsts = {name.partition("/")[0] for name in names if "/" in name}
         if self._remote is None:
-            return {first: (places.local(self.url) / first).is_dir() for first in firsts}
+            return {first: (staging.local(self.url) / first).is_dir() for first in firsts}
         there = {key.partition("/")[0] for key in self._remote if "/" in key}
         return {first: first in there for first in firsts}
 
@@ -57,14 +57,14 @@ class PictureFolder:
         """What changes when a picture does: size and time of change, or ETag. Empty when it is not there."""
         if self._remote is not None:
             return [self._remote.get(name, "") for name in names]
-        folder = places.local(self.url)
+        folder = staging.local(self.url)
         return [_state(folder, name) for name in names]
 
     def relative(self, name: str) -> str:
         """A name below the folder, where annotations give a whole path into it."""
         if self._remote is None and name.startswith("/"):
             try:
-                return Path(name).relative_to(places.local(self.url).absolute()).as_posix()
+                return Path(name).relative_to(staging.local(self.url).absolute()).as_posix()
             except ValueError:
                 return name
         return name

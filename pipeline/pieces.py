@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pipeline.parts import Parts, find_parts
 from pipeline.rows import Row
 from pipeline.sources import Piece, Source
-from pipeline.storage import Entry, Storage
+from pipeline.storage.base import Entry, Storage
 
 COST_OF_A_STILL = 32 << 10
 """Bytes that fetching and opening a still is taken to cost, whatever its size."""

@@ -19,7 +19,7 @@ from pipeline.pieces import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.settings import CaptionSettings
 from pipeline.settling import wait_for_arrivals
 from pipeline.sources import SetAside, Source, find_sources, still_entries
-from pipeline.storage import Entry, Storage, is_inside, open_object, open_storage, refuse_overlap
+from pipeline.storage.base import Entry, Storage, is_inside, open_object, open_storage, refuse_overlap
 from pipeline.tidying import remove_old_runs
 
 MOST_SHARDS = 1024

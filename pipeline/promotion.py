@@ -13,13 +13,13 @@ from typing import Any
 
 from model.checkpoint import BUNDLED
 from model.errors import GpucaptError
-from pipeline import places
 from pipeline.code_version import code_version
 from pipeline.errors import StorageUnavailable
 from pipeline.evaluation import SCORES, Evaluating, evaluate
 from pipeline.models import Model, champion_of, registered, resolve_model
 from pipeline.registry import Champions, Registry, Version, new_version
 from pipeline.runs import location
+from pipeline.storage import staging
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
 
@@ -153,7 +153,7 @@ def _origin(model: str) -> str:
 
 def _read_evaluation(folder: str, model: Model) -> dict[str, Any]:
     place = f"{folder.rstrip('/')}/{SCORES}"
-    with places.input_file(place) as path:
+    with staging.input_file(place) as path:
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             weights, scores = facts["weights"], facts["scores"]
@@ -182,7 +182,7 @@ def _identity(data: str) -> dict[str, Any]:
     """What tells one dataset from another."""
     from pipeline.datasets import MANIFEST, read_manifest
 
-    with places.input_folder(data, wanted=lambda key: key == MANIFEST) as folder:
+    with staging.input_folder(data, wanted=lambda key: key == MANIFEST) as folder:
         manifest = read_manifest(folder)
     return {"dataset": manifest["base"], "dataset_fingerprint": manifest.get("fingerprint")}
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pipeline.claims import Claim, ClaimLost, Claims, claimed_keys
 from pipeline.errors import BadInput
-from pipeline.fencing import fenced
 from pipeline.manifest import NAME as MANIFEST
 from pipeline.manifest import Counts, Manifest, describe, manifest_key, read_done
 from pipeline.parts import Parts, find_parts
@@ -22,7 +21,8 @@ from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.source_stories import Storyteller
 from pipeline.sources import OUTPUT_NAMES
 from pipeline.stills import saved_key
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.write_guard import fenced
 from pipeline.uploading import all_done, put_content, put_file
 
 _STORYTELLER = Storyteller()

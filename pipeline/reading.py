@@ -28,7 +28,7 @@ from pipeline.runtime.bounded_queue import Stopped
 from pipeline.source_info import SourceInfo
 from pipeline.sources import Source
 from pipeline.stills import Illustrations, join, name_of, saved_rows
-from pipeline.storage import Entry
+from pipeline.storage.base import Entry
 
 if TYPE_CHECKING:
     import numpy as np

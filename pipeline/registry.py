@@ -26,7 +26,7 @@ from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.manifest import now
 from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.storage import Storage, open_storage, sha256
+from pipeline.storage.base import Storage, open_storage, sha256
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from pipeline.runtime.signals import stopped_by_signals
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import check_provider
 from pipeline.sources import open_source
-from pipeline.storage import Storage, open_object, open_storage
+from pipeline.storage.base import Storage, open_object, open_storage
 
 DONE, FAILED, SOME_SET_ASIDE = 0, 1, 3
 

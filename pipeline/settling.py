@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
 
 COARSE_S = 1.0
 """Stores tell the time, and that of their objects, in whole seconds."""

@@ -15,7 +15,7 @@ from typing import Literal
 
 from model.errors import GpucaptError
 from pipeline.frames import Feed
-from pipeline.storage import Entry, Storage, open_object, open_storage
+from pipeline.storage.base import Entry, Storage, open_object, open_storage
 
 Kind = Literal["video", "stills"]
 

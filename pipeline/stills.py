@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from pipeline.rows import Row, illustration_stride, is_illustrated
-from pipeline.storage import Entry, Storage
+from pipeline.storage.base import Entry, Storage
 
 
 def saved_key(source_key: str, rows_digest: str) -> str:

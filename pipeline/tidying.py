@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
 
 KEEP_FINISHED = timedelta(days=7)
 KEEP_UNFINISHED = timedelta(days=30)

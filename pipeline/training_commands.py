@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from model.errors import GpucaptError
 from model.recipe import Recipe
-from pipeline import places
 from pipeline.models import resolve_model
 from pipeline.runtime.signals import Interrupted
-from pipeline.storage import is_s3
+from pipeline.storage import staging
+from pipeline.storage.base import is_s3
 
 if TYPE_CHECKING:
     from pipeline.training_run import Trained
@@ -29,7 +29,7 @@ def load_recipe(url: str | None, overrides: dict[str, Any]) -> Recipe:
     """A recipe from a YAML file (or the defaults), with single fields replaced."""
     values: dict[str, Any] = {}
     if url is not None:
-        with places.input_file(url) as path:
+        with staging.input_file(url) as path:
             values = _read_yaml(path)
     return Recipe.from_dict({**values, **overrides})
 
@@ -74,7 +74,7 @@ def run_train(
             "which fetches and sends for all of them."
         )
     count = launching.count(processes, recipe.device)
-    with places.output_folder(out, also_when_failed=True) as output:
+    with staging.output_folder(out, also_when_failed=True) as output:
         if not launched:
             if output.holds(".training") and not resume:
                 raise GpucaptError(
@@ -83,7 +83,7 @@ def run_train(
             if resume:
                 output.fetch()
         start = None if init_from is None else resolve_model(init_from).directory
-        with places.input_folder(data, wanted=_but_for("test")) as folder:
+        with staging.input_folder(data, wanted=_but_for("test")) as folder:
             if count > 1:
                 return launching.train_together(
                     count, data, out, output, recipe, resume=resume, init_from=start

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import places
+from pipeline.storage import staging
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +34,7 @@ _WORDS_SHOWN = 12
 _TILE, _LINE, _GAP = 128, 18, 4  # pixels: a picture, a line of text, between them
 
 
-def listeners(data: Path, output: places.Output) -> Listeners:
+def listeners(data: Path, output: staging.Output) -> Listeners:
     """What to do after each epoch: draw, and send OUT where it lies in an object store."""
     from model.epoch_log import Listeners
     from pipeline.datasets import CaptionedPictures

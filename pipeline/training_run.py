@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.recipe import Recipe
-from pipeline import places
 from pipeline.code_version import code_version
+from pipeline.storage import staging
 
 if TYPE_CHECKING:
     from model.captioner import CaptionNetwork, CheckpointConfig
@@ -37,7 +37,7 @@ class Trained:
 
 
 def train(
-    data: Path, output: places.Output, recipe: Recipe, *, resume: bool, init_from: Path | None
+    data: Path, output: staging.Output, recipe: Recipe, *, resume: bool, init_from: Path | None
 ) -> Trained:
     """Train stage by stage. One of several processes where torchrun started them.
 
@@ -71,7 +71,7 @@ def train(
     return trained_in(output)
 
 
-def trained_in(output: places.Output) -> Trained:
+def trained_in(output: staging.Output) -> Trained:
     """What a run that has ended left in OUT."""
     return Trained(f"{output.url.rstrip('/')}/checkpoint", _val_cider(output.path / "checkpoint"))
 
@@ -168,7 +168,7 @@ def _portable(recipe: Recipe) -> dict[str, Any]:
 
 
 def _run_stages(
-    plans: list[StagePlan], data: Path, output: places.Output, *, resume: bool, init_from: Path | None
+    plans: list[StagePlan], data: Path, output: staging.Output, *, resume: bool, init_from: Path | None
 ) -> None:
     from model.captioner import load_network
     from model.precision import choose_device
@@ -227,7 +227,7 @@ def _new_network(plan: StagePlan) -> CaptionNetwork:
     weights = None if plan.recipe.encoder_weights == "none" else plan.recipe.encoder_weights
     if weights is None or weights == "imagenet":
         return build_network(plan.config, plan.vocabulary, weights)
-    with places.input_file(weights) as path:
+    with staging.input_file(weights) as path:
         return build_network(plan.config, plan.vocabulary, path)
 
 
@@ -237,7 +237,7 @@ def _take_embeddings(network: CaptionNetwork, plan: StagePlan, url: str) -> None
     from model.embeddings import read_glove
 
     table = network.decoder.embedding.weight
-    with places.input_file(url) as path:
+    with staging.input_file(url) as path:
         vectors, coverage = read_glove(path, plan.vocabulary, table.shape[1])
     with torch.no_grad():
         table.copy_(vectors)
@@ -250,7 +250,7 @@ def _val_cider(checkpoint: Path) -> float:
     return float(read_config(checkpoint)["training"]["val_cider"])
 
 
-def _publish(plans: list[StagePlan], output: places.Output, *, seconds: float) -> None:
+def _publish(plans: list[StagePlan], output: staging.Output, *, seconds: float) -> None:
     """The checkpoint of the stage with the best validation CIDEr becomes the run's: a later one may have
     brought nothing. Of two alike it is the later one.
     """

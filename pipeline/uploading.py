@@ -7,8 +7,8 @@ from concurrent.futures import Executor, wait
 from pathlib import Path
 
 from pipeline.claims import Claim
-from pipeline.fencing import fenced
-from pipeline.storage import Entry, Storage
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.write_guard import fenced
 
 THREADS = 16
 _AT_ONCE = 32 << 20

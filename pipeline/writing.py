@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.claims import ClaimLost
-from pipeline.fencing import fenced
 from pipeline.reading import Chunk, End, Work
 from pipeline.rows import Row
 from pipeline.runtime.bounded_queue import Stopped
+from pipeline.storage.write_guard import fenced
 
 ROWS_A_PART = 256
 FEED_FLUSHED_S = 10.0

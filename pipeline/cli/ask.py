@@ -106,9 +106,9 @@ def _asked() -> str:
 def read_picture(place: str, *, whole: bool = False) -> NDArray[np.uint8]:
     """One picture, wherever it lies, as RGB; see `decode_still`. Raises BadInput where it is none."""
     from pipeline.images import decode_still
-    from pipeline.places import LARGEST_BYTES, identity
     from pipeline.sources import kind_of
-    from pipeline.storage import is_s3, open_object, open_storage
+    from pipeline.storage.base import is_s3, open_object, open_storage
+    from pipeline.storage.staging import LARGEST_BYTES, identity
 
     storage, key = open_object(place)
     entry = storage.stat(key) if key else None

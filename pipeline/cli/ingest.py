@@ -97,7 +97,7 @@ def plan(
         story=story,
     )
     from pipeline.ingest import Planning
-    from pipeline.storage import refuse_overlap
+    from pipeline.storage.base import refuse_overlap
 
     try:
         refuse_overlap(incoming, destination)

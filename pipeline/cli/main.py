@@ -156,7 +156,7 @@ def caption(
         )
         raise typer.Exit(code)
     streams.refuse_of_files(duration, stream_name)
-    from pipeline.storage import refuse_overlap
+    from pipeline.storage.base import refuse_overlap
 
     try:
         refuse_overlap(source, destination)
@@ -210,7 +210,7 @@ def _unexpected(error: Exception) -> str:
 def _end(reason: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    transfers = sys.modules.get("pipeline.s3_transfers")
+    transfers = sys.modules.get("pipeline.storage.s3.multipart")
     if transfers is not None:  # its threads end with the process: what they are uploading must not remain
         transfers.abort_all()
     if not left_to_launcher(reason):

@@ -19,13 +19,13 @@ from model.captioner import CheckpointConfig, build_network
 from model.checkpoint import write_checkpoint
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
-from pipeline import places
 from pipeline.errors import BadInput, one_line
 from pipeline.importing.layouts import File, Imported, Words
 from pipeline.importing.registry import LAYOUTS
 from pipeline.importing.rewriting import parts
 from pipeline.importing.unpickling import read_file
 from pipeline.importing.word_maps import words_of
+from pipeline.storage import staging
 
 log = logging.getLogger("gpucapt")
 
@@ -36,10 +36,10 @@ def import_checkpoint(files: Sequence[str], destination: str) -> str:
     Which file is what shows in its content. Paths or s3:// URLs. Raises BadInput naming the file that
     cannot be used, and GpucaptError for a destination that cannot be.
     """
-    with places.output_folder(destination) as output:
+    with staging.output_folder(destination) as output:
         _check_free(output, destination)
         with ExitStack() as fetched:
-            paths = [fetched.enter_context(places.input_file(url)) for url in files]
+            paths = [fetched.enter_context(staging.input_file(url)) for url in files]
             imported, vocabulary = _imported(paths)
         try:
             write_checkpoint(output.path, imported.config, vocabulary, imported.tensors)
@@ -50,7 +50,7 @@ def import_checkpoint(files: Sequence[str], destination: str) -> str:
     return name
 
 
-def _check_free(output: places.Output, destination: str) -> None:
+def _check_free(output: staging.Output, destination: str) -> None:
     """Find out what is in the way before any work is done."""
     if output.storage:
         taken = next(output.storage.list(), None) is not None

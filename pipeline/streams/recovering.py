@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.errors import BadInput
-from pipeline.fencing import fenced
 from pipeline.fingerprints import Snapshot
 from pipeline.frames import Frame
 from pipeline.manifest import read_done
@@ -21,7 +20,8 @@ from pipeline.parts import Parts, find_segments
 from pipeline.publishing import discard, publish
 from pipeline.reading import Work
 from pipeline.sources import Source
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.write_guard import fenced
 from pipeline.streams.mark import SegmentMark
 
 _log = logging.getLogger("gpucapt")

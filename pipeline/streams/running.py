@@ -12,7 +12,6 @@ from pathlib import Path
 from model.errors import GpucaptError
 from pipeline.captioning import Job
 from pipeline.claims import Claim, ClaimLost, Claims
-from pipeline.local_storage import LocalStorage
 from pipeline.manifest import manifest_key, now
 from pipeline.models import resolve_model
 from pipeline.orders import Order
@@ -23,7 +22,8 @@ from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import check_provider
-from pipeline.storage import open_storage
+from pipeline.storage.base import open_storage
+from pipeline.storage.local import LocalStorage
 from pipeline.streams.address import Address
 from pipeline.streams.camera import check_device
 from pipeline.streams.capturing import Capture, check_selection

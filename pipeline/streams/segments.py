@@ -11,7 +11,7 @@ from itertools import chain, count
 
 from pipeline.frames import Frame
 from pipeline.sources import Source
-from pipeline.storage import Entry
+from pipeline.storage.base import Entry
 from pipeline.streams.capturing import Capture, Shot
 
 _LOOK_S = 0.1

@@ -34,7 +34,7 @@ from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_info import SourceInfo
 from pipeline.sources import OUTPUT_NAMES, open_source
-from pipeline.storage import open_storage
+from pipeline.storage.base import open_storage
 from pipeline.web.engine import Engine, EngineStopped
 from pipeline.web.errors import RequestFailed, as_failed, busy
 from pipeline.web.limits import Limits

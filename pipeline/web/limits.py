@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from model.errors import GpucaptError
 from pipeline.errors import WrongUsage
 from pipeline.runtime.config import Tuning
-from pipeline.s3_names import Place
-from pipeline.storage import is_s3
+from pipeline.storage.base import is_s3
+from pipeline.storage.s3.uri import Place
 
 _HELD_BYTES = 1 << 30
 

@@ -19,7 +19,7 @@ from pipeline.checkpoints import checkpoint_folder
 from pipeline.errors import BadInput
 from pipeline.importing.importer import import_checkpoint
 from pipeline.importing.unpickling import read_vocabulary
-from pipeline.storage import open_storage
+from pipeline.storage.base import open_storage
 from tests.importing.originals import img2story, tutorial
 from tests.importing.saving import as_in_torch_1_0, known_as, parts_of, save, thnn
 from tests.importing.test_tutorial import NAMES, WORD_MAP, word_map

@@ -21,7 +21,7 @@ from pipeline.claims import Claims, claim_key
 from pipeline.parts import Parts
 from pipeline.rows import Row
 from pipeline.settings import Resources
-from pipeline.storage import open_storage
+from pipeline.storage.base import open_storage
 from tests.media import write_photograph, write_video
 from tests.pipeline.jobs import (
     assert_same_rows,

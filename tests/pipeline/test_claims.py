@@ -14,9 +14,9 @@ import pytest
 
 import pipeline.claims
 from pipeline.claims import Claim, ClaimLost, Claims, claim_key
-from pipeline.fencing import fenced
 from pipeline.runtime.process_identity import Process
-from pipeline.storage import Storage, open_storage
+from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.write_guard import fenced
 
 
 @pytest.fixture
@@ -185,7 +185,8 @@ def test_a_worker_renews_what_it_holds_for_as_long_as_it_works(storage: Storage)
 
 def test_the_claim_of_a_killed_process_is_free_at_once_even_before_it_is_reaped(storage: Storage) -> None:
     code = (
-        "import sys, time; from pipeline.claims import Claims; from pipeline.storage import open_storage\n"
+        "import sys, time; from pipeline.claims import Claims\n"
+        "from pipeline.storage.base import open_storage\n"
         "Claims(open_storage(sys.argv[1])).take('clip.mp4'); print('claimed', flush=True); time.sleep(600)"
     )
     with subprocess.Popen(

@@ -17,7 +17,7 @@ from model.errors import GpucaptError
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.images import decode_still
-from pipeline.places import LARGEST_BYTES
+from pipeline.storage.staging import LARGEST_BYTES
 from tests.pipeline.jobs import command, run, start, write_still
 from tests.services.s3 import S3Server
 

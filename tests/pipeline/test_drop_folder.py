@@ -17,7 +17,7 @@ from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
 from pipeline.ingest import Planning, finish
 from pipeline.settings import CaptionSettings
-from pipeline.storage import Storage, open_storage
+from pipeline.storage.base import Storage, open_storage
 from tests.media import write_video
 from tests.pipeline.jobs import Rounds, write_still
 from tests.services.s3 import S3Server

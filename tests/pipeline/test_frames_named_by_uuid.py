@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.runs import CaptionRun
 from pipeline.settings import CaptionSettings
-from pipeline.storage import Storage, open_storage
+from pipeline.storage.base import Storage, open_storage
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import RESOURCES, write_still
 

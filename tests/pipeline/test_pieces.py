@@ -20,7 +20,7 @@ from pipeline.pieces import Mark, cut_film, cut_folder
 from pipeline.selection import Selection
 from pipeline.settings import CaptionSettings
 from pipeline.sources import Source
-from pipeline.storage import Entry
+from pipeline.storage.base import Entry
 from tests.media import ffmpeg, write_video
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import (

@@ -15,10 +15,10 @@ from model.checkpoint import BUNDLED, CONFIG
 from model.errors import GpucaptError
 from pipeline.evaluation import SCORES, Evaluating, evaluate
 from pipeline.models import resolve_model
-from pipeline.places import local
 from pipeline.promotion import Gate, promote
 from pipeline.registry import Registry
-from pipeline.storage import open_storage
+from pipeline.storage.base import open_storage
+from pipeline.storage.staging import local
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import command, run
 from tests.pipeline.registries import damage, register, two_models

@@ -15,7 +15,7 @@ from model.errors import GpucaptError
 from pipeline.models import pinned, resolve_model
 from pipeline.promotion import promote, rollback
 from pipeline.registry import CHAMPION, Champions, Registry
-from pipeline.storage import open_storage
+from pipeline.storage.base import open_storage
 from tests.pipeline.registries import damage, register, registry, two_models
 
 __all__ = ["registry", "two_models"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.ingest import Planning
 from pipeline.settings import CaptionSettings
 from pipeline.settling import COARSE_S, wait_for_arrivals
-from pipeline.storage import open_storage
+from pipeline.storage.base import open_storage
 from tests.pipeline.jobs import write_stills
 
 SETTLE_S = 1.5

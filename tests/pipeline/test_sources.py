@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
-from pipeline.local_storage import LocalStorage
 from pipeline.sources import (
     STILL_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -21,7 +20,8 @@ from pipeline.sources import (
     open_source,
     still_entries,
 )
-from pipeline.storage import Entry, Unreadable
+from pipeline.storage.base import Entry, Unreadable
+from pipeline.storage.local import LocalStorage
 
 
 def touch(root: Path, *names: str) -> Path:

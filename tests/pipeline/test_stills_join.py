@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.rows import MAX_ILLUSTRATED, Row
 from pipeline.stills import Illustrations, join
-from pipeline.storage import Entry
+from pipeline.storage.base import Entry
 
 folders = st.dictionaries(st.text(min_size=1, max_size=3), st.sampled_from(["1", "2"]), max_size=12)
 

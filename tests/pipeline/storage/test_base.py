@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import pipeline.s3_storage
-import pipeline.storage
+import pipeline.storage.base
+import pipeline.storage.s3.storage
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
-from pipeline.local_storage import LocalStorage, key_from_name, name_from_key
-from pipeline.storage import Entry, Storage, open_object, open_storage
+from pipeline.storage.base import Entry, Storage, open_object, open_storage
+from pipeline.storage.local import LocalStorage, key_from_name, name_from_key
 
 MakeStorage = Callable[[str], Storage]
 
@@ -40,7 +40,7 @@ def storage(make_storage: MakeStorage) -> Storage:
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Listings of object stores that come in pages of a few keys."""
-    monkeypatch.setattr(pipeline.s3_storage, "_PAGE", 3)
+    monkeypatch.setattr(pipeline.storage.s3.storage, "_PAGE", 3)
 
 
 def keys(storage: Storage, prefix: str = "", after: str = "") -> list[str]:
@@ -314,7 +314,7 @@ def test_what_changes_before_its_copy_is_there_is_not_copied(
         path.write_bytes(b"n" * size)
         return "digest of the old"
 
-    monkeypatch.setattr(pipeline.storage, "sha256", sent_again)
+    monkeypatch.setattr(pipeline.storage.base, "sha256", sent_again)
     with pytest.raises(GpucaptError, match="changed while"):
         Storage.move(folder, "clip.mp4", storage, "archive/clip.mp4")
     assert (keys(storage), folder.read("clip.mp4")) == ([], b"n" * size)
@@ -347,5 +347,5 @@ def test_no_secret_is_shown_with_a_storage(storage: Storage, monkeypatch: pytest
     secret = os.environ.get("AWS_SECRET_ACCESS_KEY", "none")
     shown: list[Any] = [storage, vars(storage)]
     if storage.is_remote:
-        shown.append(pipeline.s3_storage.connection())
+        shown.append(pipeline.storage.s3.storage.connection())
     assert all(secret not in f"{one!r} {one}" for one in shown)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import BadInput
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
 
 _AHEAD = 16
 

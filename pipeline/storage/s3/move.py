@@ -6,13 +6,13 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from model.errors import GpucaptError
-from pipeline.s3_checksums import etag_of, is_md5, kept_value, parts_of
-from pipeline.s3_errors import DamagedTransfer, code_of, status_of
-from pipeline.s3_transfers import copy_parts, pieces
-from pipeline.s3_verification import part_size
+from pipeline.storage.s3.checksums import etag_of, is_md5, kept_value, parts_of
+from pipeline.storage.s3.errors import DamagedTransfer, code_of, status_of
+from pipeline.storage.s3.multipart import copy_parts, pieces
+from pipeline.storage.s3.verify import part_size
 
 if TYPE_CHECKING:
-    from pipeline.s3_storage import S3Storage
+    from pipeline.storage.s3.storage import S3Storage
 
 _BLOCK = 1 << 20
 _LARGE = 256 << 20

@@ -9,8 +9,8 @@ from urllib.parse import unquote_to_bytes, urljoin
 
 import pytest
 
-from pipeline.links import film_links, relative_link
-from pipeline.local_storage import key_from_name
+from pipeline.storage.local import key_from_name
+from pipeline.storage.relative_urls import film_links, relative_link
 from tests.media import write_video
 from tests.pipeline.jobs import caption
 

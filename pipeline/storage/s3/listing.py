@@ -7,7 +7,7 @@ from typing import Any
 
 from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
-from pipeline.s3_client import Connection
+from pipeline.storage.s3.client import Connection
 
 Page = dict[str, Any]
 

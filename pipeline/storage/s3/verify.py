@@ -6,7 +6,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.s3_checksums import (
+from pipeline.storage.base import Entry
+from pipeline.storage.s3.checksums import (
     digest_of,
     etag_of,
     is_md5,
@@ -15,11 +16,10 @@ from pipeline.s3_checksums import (
     parts_of,
     shows_content,
 )
-from pipeline.s3_errors import WrongContent
-from pipeline.storage import Entry
+from pipeline.storage.s3.errors import WrongContent
 
 if TYPE_CHECKING:
-    from pipeline.s3_storage import S3Storage
+    from pipeline.storage.s3.storage import S3Storage
 
 _MOST_PARTS_ASKED = 1000
 

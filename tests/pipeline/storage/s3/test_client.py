@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-import pipeline.s3_transfers
+import pipeline.storage.s3.multipart
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.s3_checksums import matches_parts, parts_of
-from pipeline.s3_client import connection
-from pipeline.s3_transfers import abort_all, upload_in_parts
-from pipeline.storage import Entry, Storage, open_storage
+from pipeline.storage.base import Entry, Storage, open_storage
+from pipeline.storage.s3.checksums import matches_parts, parts_of
+from pipeline.storage.s3.client import connection
+from pipeline.storage.s3.multipart import abort_all, upload_in_parts
 from tests.services.faults import Kind, Network, faulty_network
 from tests.services.s3 import S3Server
 
@@ -300,15 +300,15 @@ def test_what_changes_while_it_is_moved_stays_and_leaves_no_wrong_copy(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.write("clip.mp4", b"first")
-    import pipeline.s3_moves
+    import pipeline.storage.s3.move
 
-    copy = pipeline.s3_moves._copy
+    copy = pipeline.storage.s3.move._copy
 
     def sent_again(*arguments: Any) -> None:
         storage.write("clip.mp4", b"sent again")
         copy(*arguments)
 
-    monkeypatch.setattr(pipeline.s3_moves, "_copy", sent_again)
+    monkeypatch.setattr(pipeline.storage.s3.move, "_copy", sent_again)
     with pytest.raises(Exception, match="changed while"):
         storage.move("clip.mp4", storage, "archive/clip.mp4")
     assert storage.read("clip.mp4") == b"sent again"
@@ -317,15 +317,15 @@ def test_what_changes_while_it_is_moved_stays_and_leaves_no_wrong_copy(
 
 def test_what_is_sent_again_behind_the_copy_stays(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.write("clip.mp4", b"first")
-    import pipeline.s3_moves
+    import pipeline.storage.s3.move
 
-    copy = pipeline.s3_moves._copy
+    copy = pipeline.storage.s3.move._copy
 
     def sent_again(*arguments: Any) -> None:
         copy(*arguments)
         storage.write("clip.mp4", b"sent again")
 
-    monkeypatch.setattr(pipeline.s3_moves, "_copy", sent_again)
+    monkeypatch.setattr(pipeline.storage.s3.move, "_copy", sent_again)
     with pytest.raises(Exception, match="changed while"):
         storage.move("clip.mp4", storage, "archive/clip.mp4")
     assert storage.read("clip.mp4") == b"sent again"
@@ -338,8 +338,8 @@ def test_a_large_film_is_moved_in_parts(
     film = tmp_path / "film.mp4"
     film.write_bytes(os.urandom(2 * PART + 1))
     storage.upload(film, "film.mp4")
-    monkeypatch.setattr("pipeline.s3_moves._LARGE", PART)
-    monkeypatch.setattr("pipeline.s3_moves._USUAL_PART", PART + 1)
+    monkeypatch.setattr("pipeline.storage.s3.move._LARGE", PART)
+    monkeypatch.setattr("pipeline.storage.s3.move._USUAL_PART", PART + 1)
     network.fail("slow down", times=2, method="PUT")
     storage.move("film.mp4", storage, "archive/film.mp4")
     assert [entry.key for entry in storage.list()] == ["archive/film.mp4"]
@@ -356,7 +356,7 @@ def test_keys_that_can_be_no_files_are_told_or_left_out(
     odd = ["in//a.jpg", "in/a//b.jpg", "in/../up.jpg", "in/./here.jpg", "in/a/..", "/in/x.jpg"]
     for key in [*odd, "in/", "in/folder/", "in/good.jpg", "in/folder/good.jpg"]:
         s3_server.client.put_object(Bucket=bucket, Key=key, Body=b"-")
-    monkeypatch.setattr("pipeline.s3_storage._PAGE", 2)
+    monkeypatch.setattr("pipeline.storage.s3.storage._PAGE", 2)
     told: list[str] = []
     found = [entry.key for entry in storage.list(unreadable=lambda key, reason: told.append(key))]
     assert found == ["folder/good.jpg", "good.jpg"]
@@ -371,7 +371,7 @@ def test_keys_that_can_be_no_files_are_told_or_left_out(
 def test_giving_up_does_not_wait_long_for_a_storage_that_is_silent(
     storage: Storage, network: Network, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.s3_transfers, "_GRACE_S", 1.0)
+    monkeypatch.setattr(pipeline.storage.s3.multipart, "_GRACE_S", 1.0)
     storage = anew(storage, monkeypatch, read_timeout="30")
     network.fail("hang", times=float("inf"), method="DELETE")
     targets = [{"Bucket": bucket, "Key": key} for key in "abc"]

@@ -19,7 +19,7 @@ from types import TracebackType
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.storage import Entry, Storage
+from pipeline.storage.base import Entry, Storage
 
 _AT_THE_SAME_TIME = 2
 """Films that are being fetched; each by many requests already."""

@@ -10,9 +10,9 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
-from pipeline.s3_listings import in_order
 from pipeline.sources import find_sources
-from pipeline.storage import Storage, open_storage
+from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.s3.listing import in_order
 from tests.services.s3 import S3Server, fill
 
 
@@ -29,7 +29,7 @@ def most_memory(work: Callable[[], object]) -> int:
 def test_memory_does_not_grow_with_the_number_of_keys(
     s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.s3_storage._PAGE", 100)
+    monkeypatch.setattr("pipeline.storage.s3.storage._PAGE", 100)
     fill(s3_server, bucket, (f"few/album/{number:06}.jpg" for number in range(250)))
     fill(s3_server, bucket, (f"many/album/{number:06}.jpg" for number in range(2500)))
     few, many = open_storage(f"s3://{bucket}/few"), open_storage(f"s3://{bucket}/many")

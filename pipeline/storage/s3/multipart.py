@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.s3_checksums import Digest, etag_of_parts, new_md5
-from pipeline.s3_client import Connection
-from pipeline.s3_errors import DamagedTransfer, code_of, is_passing
-from pipeline.storage import nothing
+from pipeline.storage.base import nothing
+from pipeline.storage.s3.checksums import Digest, etag_of_parts, new_md5
+from pipeline.storage.s3.client import Connection
+from pipeline.storage.s3.errors import DamagedTransfer, code_of, is_passing
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -15,9 +15,10 @@ from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.s3_checksums import content_md5, etag_of, is_md5, new_md5
-from pipeline.s3_client import Connection, connection
-from pipeline.s3_errors import (
+from pipeline.storage.base import Entry, Storage, Unreadable, nothing
+from pipeline.storage.s3.checksums import content_md5, etag_of, is_md5, new_md5
+from pipeline.storage.s3.client import Connection, connection
+from pipeline.storage.s3.errors import (
     UNFIT_NAMES,
     DamagedTransfer,
     WrongContent,
@@ -29,12 +30,11 @@ from pipeline.s3_errors import (
     refusal_as_a_whole,
     status_of,
 )
-from pipeline.s3_listings import in_order, page_of
-from pipeline.s3_moves import move_object
-from pipeline.s3_names import Place, fits_xml, is_key
-from pipeline.s3_transfers import fetch, send
-from pipeline.s3_verification import verify
-from pipeline.storage import Entry, Storage, Unreadable, nothing
+from pipeline.storage.s3.listing import in_order, page_of
+from pipeline.storage.s3.move import move_object
+from pipeline.storage.s3.multipart import fetch, send
+from pipeline.storage.s3.uri import Place, fits_xml, is_key
+from pipeline.storage.s3.verify import verify
 
 _PAGE = 1000
 _MARK = "gpucapt-put"

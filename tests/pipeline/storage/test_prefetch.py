@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.ahead import opened_files
-from pipeline.local_storage import LocalStorage
-from pipeline.storage import Entry
+from pipeline.storage.base import Entry
+from pipeline.storage.local import LocalStorage
+from pipeline.storage.prefetch import opened_files
 
 
 class Vanishing(LocalStorage):

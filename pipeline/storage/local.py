@@ -18,8 +18,8 @@ from pathlib import Path
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, one_line
-from pipeline.fencing import before_change
-from pipeline.storage import Entry, Storage, Unreadable, nothing
+from pipeline.storage.base import Entry, Storage, Unreadable, nothing
+from pipeline.storage.write_guard import before_change
 
 OURS = ".gpucapt-tmp-"
 """Names that begin with this are unfinished writes and locks; no listing shows them."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
-from pipeline.local_storage import name_from_key
-from pipeline.s3_names import Place
-from pipeline.storage import is_s3, local_path_of
+from pipeline.storage.base import is_s3, local_path_of
+from pipeline.storage.local import name_from_key
+from pipeline.storage.s3.uri import Place
 
 
 def relative_link(url: str, folder: str, other_url: str, key: str) -> str | None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from model.errors import GpucaptError
-from pipeline.fencing import fenced
-from pipeline.s3_names import SCHEME, Place
+from pipeline.storage.s3.uri import SCHEME, Place
+from pipeline.storage.write_guard import fenced
 
 
 def nothing() -> None:
@@ -164,7 +164,7 @@ def sha256(path: Path) -> str:
 
 def open_storage(url: str) -> Storage:
     """The storage at a folder's path or URL. The folder need not exist: it is made by the first write."""
-    from pipeline.local_storage import LocalStorage
+    from pipeline.storage.local import LocalStorage
 
     if is_s3(url):
         return _s3_storage(Place.parse(url))
@@ -173,7 +173,7 @@ def open_storage(url: str) -> Storage:
 
 def open_object(url: str) -> tuple[Storage, str]:
     """The storage that holds one object, and the object's key in it."""
-    from pipeline.local_storage import LocalStorage, key_from_name
+    from pipeline.storage.local import LocalStorage, key_from_name
 
     if is_s3(url):
         place = Place.parse(url)
@@ -191,7 +191,7 @@ def is_s3(url: str) -> bool:
 
 
 def _s3_storage(place: Place) -> Storage:
-    from pipeline.s3_storage import S3Storage
+    from pipeline.storage.s3.storage import S3Storage
 
     return S3Storage(place)
 

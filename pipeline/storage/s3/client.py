@@ -20,9 +20,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from pipeline.errors import StorageUnavailable
-from pipeline.fencing import before_change
 from pipeline.runtime.config import Tuning, tuning
-from pipeline.s3_errors import (
+from pipeline.storage.base import nothing
+from pipeline.storage.s3.errors import (
     WrongContent,
     code_of,
     is_passing,
@@ -31,7 +31,7 @@ from pipeline.s3_errors import (
     refusal_as_a_whole,
     status_of,
 )
-from pipeline.storage import nothing
+from pipeline.storage.write_guard import before_change
 
 T = TypeVar("T")
 
@@ -210,6 +210,6 @@ def _time_of(value: Any) -> datetime:
 
 def _add_content_md5(request: Any, **rest: Any) -> None:
     """Older stores refuse to delete in batches without it."""
-    from pipeline.s3_checksums import content_md5
+    from pipeline.storage.s3.checksums import content_md5
 
     request.headers["Content-MD5"] = content_md5(request.body)

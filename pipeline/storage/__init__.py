@@ -1,0 +1,1 @@
+"""Bytes by key: folders and object stores behind one interface."""

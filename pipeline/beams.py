@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.settings import CaptionSettings
+from pipeline.records.settings import CaptionSettings
 
 if TYPE_CHECKING:
     import numpy as np

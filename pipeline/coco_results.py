@@ -26,8 +26,8 @@ import typer
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, WrongUsage, one_line
 from pipeline.models import Model, resolve_model
+from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import log_progress
-from pipeline.settings import CaptionSettings, Resources
 from pipeline.storage import staging
 from pipeline.storage.local import OURS
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.rows import Row
+from pipeline.records.row import Row
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.spool import Spool
 from pipeline.storage.write_guard import fenced

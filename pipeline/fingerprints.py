@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from pipeline.settings import CaptionSettings, Kind
+from pipeline.records.settings import CaptionSettings, Kind
 from pipeline.storage.base import Entry
 
 _IN_MEMORY = 1 << 20

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.selection import Selection
+from pipeline.records.frame_selection import Selection
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from pipeline.finishing import finish
 from pipeline.ingest_runs import ModelUsed, Recorder, RunFolder
 from pipeline.outcomes import Outcome, PieceDone
 from pipeline.planning import Planning
-from pipeline.settings import Resources
+from pipeline.records.settings import Resources
 from pipeline.sources import Source
 from pipeline.storage.base import Storage, open_storage
 

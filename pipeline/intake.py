@@ -20,9 +20,9 @@ from pipeline.orders import Order, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
 from pipeline.pieces import Mark, parts_of
 from pipeline.reading import Chunk, End, Failed, Reader, Work, reason_of
+from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.progress import Progress
-from pipeline.source_info import SourceInfo
 from pipeline.sources import Piece, SetAside, Source, still_entries
 from pipeline.stills import saved_rows
 from pipeline.storage.base import Entry

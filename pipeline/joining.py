@@ -16,9 +16,9 @@ from pipeline.outcomes import Input, OnDisk, Outcome, PieceDone
 from pipeline.parts import Parts
 from pipeline.publishing import discard, publish
 from pipeline.reading import Work
-from pipeline.rows import Row
-from pipeline.settings import CaptionSettings
-from pipeline.source_info import Kind, SourceInfo
+from pipeline.records.row import Row
+from pipeline.records.settings import CaptionSettings
+from pipeline.records.source_info import Kind, SourceInfo
 from pipeline.sources import Source
 from pipeline.stills import Illustrations, join, saved_rows
 from pipeline.storage.base import Entry, Storage

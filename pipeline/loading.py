@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pipeline.models import Model
-from pipeline.settings import CaptionSettings, Resources
+from pipeline.records.settings import CaptionSettings, Resources
 
 if TYPE_CHECKING:
     from model.captioner import Captioner

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadInput
-from pipeline.source_info import SourceInfo
+from pipeline.records.source_info import SourceInfo
 from pipeline.storage.base import Storage, sha256
 
 NAME = "manifest.json"

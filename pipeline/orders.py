@@ -8,8 +8,8 @@ from typing import Protocol
 
 from pipeline.fingerprints import Snapshot
 from pipeline.outcomes import Input, Outcome
-from pipeline.rows import Row
-from pipeline.settings import CaptionSettings, Resources
+from pipeline.records.row import Row
+from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.sources import SetAside, Source
 from pipeline.stills import name_of
 from pipeline.storage.base import Entry, Storage

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
+from pipeline.records.source_info import Kind
 from pipeline.reports import append_to_run_csv, run_csv_header
 from pipeline.reports.run_page import MOST_REASONS, RunFacts, SourceLine, write_run_page
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.source_info import Kind
 from pipeline.storage.base import Storage
 from pipeline.storage.prefetch import opened_files
 from pipeline.storage.relative_urls import relative_link

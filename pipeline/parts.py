@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.manifest import read_done
-from pipeline.rows import Row
+from pipeline.records.row import Row
 from pipeline.storage.base import Storage
 
 _FOLDER = ".gpucapt/parts"

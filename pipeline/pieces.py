@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 from pipeline.parts import Parts, find_parts
-from pipeline.rows import Row
+from pipeline.records.row import Row
 from pipeline.sources import Piece, Source
 from pipeline.storage.base import Entry, Storage
 

@@ -16,7 +16,7 @@ from pipeline.ingest_runs import Plan, Recorder, RunFolder, source_from_json, so
 from pipeline.models import pinned
 from pipeline.outcomes import Input, Outcome, new_run_id
 from pipeline.pieces import COST_OF_A_STILL, Cut, cut_film, cut_folder
-from pipeline.settings import CaptionSettings
+from pipeline.records.settings import CaptionSettings
 from pipeline.settling import wait_for_arrivals
 from pipeline.sources import SetAside, Source, find_sources, still_entries
 from pipeline.storage.base import Entry, Storage, is_inside, open_object, open_storage, refuse_overlap

@@ -15,8 +15,8 @@ from pipeline.manifest import NAME as MANIFEST
 from pipeline.manifest import Counts, Manifest, describe, manifest_key, read_done
 from pipeline.parts import Parts, find_parts
 from pipeline.reading import Work
+from pipeline.records.row import Row
 from pipeline.reports import write_outputs
-from pipeline.rows import Row
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.source_stories import Storyteller
 from pipeline.sources import OUTPUT_NAMES

@@ -23,9 +23,9 @@ from pipeline.loading import LazyModel
 from pipeline.orders import Order
 from pipeline.parts import Parts
 from pipeline.pieces import unfinished_rows
-from pipeline.rows import Row, is_illustrated
+from pipeline.records.row import Row, is_illustrated
+from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Stopped
-from pipeline.source_info import SourceInfo
 from pipeline.sources import Source
 from pipeline.stills import Illustrations, join, name_of, saved_rows
 from pipeline.storage.base import Entry

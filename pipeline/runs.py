@@ -21,9 +21,9 @@ from pipeline.outcomes import (
     write_run_report,
     write_summary,
 )
+from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
-from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import check_provider
 from pipeline.sources import open_source
 from pipeline.storage.base import Storage, open_object, open_storage

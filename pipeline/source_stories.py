@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from pipeline.errors import WrongUsage
-from pipeline.rows import Row
-from pipeline.source_info import SourceInfo
+from pipeline.records.row import Row
+from pipeline.records.source_info import SourceInfo
 from pipeline.stories import (
     Story,
     StoryFailed,

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from pipeline.rows import Row, illustration_stride, is_illustrated
+from pipeline.records.row import Row, illustration_stride, is_illustrated
 from pipeline.storage.base import Entry, Storage
 
 

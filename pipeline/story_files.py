@@ -12,9 +12,9 @@ from typing import Any
 from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, WrongUsage, one_line
-from pipeline.rows import Row
-from pipeline.settings import CaptionSettings, Resources
-from pipeline.source_info import SourceInfo
+from pipeline.records.row import Row
+from pipeline.records.settings import CaptionSettings, Resources
+from pipeline.records.source_info import SourceInfo
 from pipeline.storage.base import is_s3
 from pipeline.storage.staging import input_file, output_file
 from pipeline.stories import Material, Story, material_of, start_story

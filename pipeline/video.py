@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.decoding import frame_rate, grabbed, opened, retrieved
 from pipeline.errors import BadInput
+from pipeline.records.frame_selection import Selection
 from pipeline.seeking import Index, index_of, land
-from pipeline.selection import Selection
 
 if TYPE_CHECKING:
     import cv2

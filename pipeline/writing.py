@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.claims import ClaimLost
 from pipeline.reading import Chunk, End, Work
-from pipeline.rows import Row
+from pipeline.records.row import Row
 from pipeline.runtime.bounded_queue import Stopped
 from pipeline.storage.write_guard import fenced
 

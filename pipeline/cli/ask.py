@@ -16,8 +16,8 @@ from pipeline.cli import options
 from pipeline.errors import BadInput, one_line
 from pipeline.loading import LazyModel
 from pipeline.models import resolve_model
+from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import waiting
-from pipeline.settings import CaptionSettings, Resources
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from model.errors import GpucaptError
-from pipeline.selection import Selection
-from pipeline.settings import CaptionSettings, Resources
+from pipeline.records.frame_selection import Selection
+from pipeline.records.settings import CaptionSettings, Resources
 
 Model = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from model.errors import GpucaptError
-from pipeline.settings import CaptionSettings, Resources
+from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.streams.address import is_stream
 
 __all__ = ["Duration", "Reconnect", "Segment", "StreamName", "caption_stream", "is_stream", "refuse_of_files"]

@@ -1,7 +1,7 @@
 """What people and programs get for a source: tables, subtitles, the story's files and the report page."""
 
+from pipeline.records.source_info import SourceInfo
 from pipeline.reports.outputs import write_outputs
 from pipeline.reports.tables import CSV_COLUMNS, append_to_run_csv, run_csv_header
-from pipeline.source_info import SourceInfo
 
 __all__ = ["CSV_COLUMNS", "SourceInfo", "append_to_run_csv", "run_csv_header", "write_outputs"]

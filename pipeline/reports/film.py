@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from pipeline.records.row import Row
 from pipeline.reports.subtitles import Cue, CueMaker
 from pipeline.reports.text import printable, script_json, single_spaced
-from pipeline.rows import Row
 from pipeline.stories.scenes import condense, find_scenes
 
 MOST_CHAPTERS = 40

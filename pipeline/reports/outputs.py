@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from pipeline.records.row import Row
+from pipeline.records.source_info import SourceInfo
 from pipeline.reports.page import PageData, write_page
 from pipeline.reports.subtitles import Srt, WebVtt
 from pipeline.reports.tables import Csv, Json, JsonLines, TableWriter
 from pipeline.reports.text import printable
-from pipeline.rows import Row
-from pipeline.source_info import SourceInfo
 from pipeline.stories import Story
 
 

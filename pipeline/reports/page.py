@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from model.confidence import confidence
+from pipeline.records.row import MAX_ILLUSTRATED, Row, illustration_stride
+from pipeline.records.source_info import SourceInfo
 from pipeline.reports.assets import asset, csp_hash, shown, shown_settings, template
 from pipeline.reports.film import PageCues, chapters, film_json
 from pipeline.reports.series import Series
 from pipeline.reports.text import printable, script_json, single_spaced
-from pipeline.rows import MAX_ILLUSTRATED, Row, illustration_stride
-from pipeline.source_info import SourceInfo
 from pipeline.stories import Story
 
 MOST_LISTED_ERRORS = 200

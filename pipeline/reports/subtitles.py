@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.records.row import Row
+from pipeline.records.source_info import SourceInfo
 from pipeline.reports.tables import TableWriter
 from pipeline.reports.text import printable, single_spaced
-from pipeline.rows import Row
-from pipeline.source_info import SourceInfo
 
 LAST_CUE_MS = 2000
 """How long the last caption stays when nothing tells how far apart the frames are."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from model.errors import GpucaptError
+from pipeline.records.row import Row
+from pipeline.records.source_info import SourceInfo
 from pipeline.reports.text import json_line, printable
-from pipeline.rows import Row
-from pipeline.source_info import SourceInfo
 
 CSV_COLUMNS = ("source", "frame", "timestamp_s", "caption", "log_prob", "model", "model_version")
 

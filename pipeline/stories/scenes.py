@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from model.confidence import confidence
-from pipeline.rows import Row
+from pipeline.records.row import Row
 from pipeline.stories.english import Phrase, content_words
 
 SAME_SCENE = 0.6

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipeline.errors import WrongUsage
-from pipeline.rows import Row
-from pipeline.source_info import SourceInfo
+from pipeline.records.row import Row
+from pipeline.records.source_info import SourceInfo
 from pipeline.stories.answers import without_controls
 from pipeline.stories.outline_turns import Outline
 from pipeline.stories.providers import PROVIDERS, Provider, Told, Wanted

@@ -10,8 +10,8 @@ from math import isfinite
 from typing import Any, Literal, cast, get_args
 
 from model.confidence import UNSURE_BELOW
-from pipeline.rows import Row
-from pipeline.source_info import SourceInfo
+from pipeline.records.row import Row
+from pipeline.records.source_info import SourceInfo
 from pipeline.stories.english import root
 from pipeline.stories.lexicon import COMMON_NOUNS
 from pipeline.stories.scenes import SAME_SCENE, Scene, Wording, condense, find_scenes, likeness

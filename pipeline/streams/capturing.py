@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
+from pipeline.records.frame_selection import Selection
 from pipeline.runtime.signals import Interrupted
-from pipeline.selection import Selection
 from pipeline.streams.address import Address
 from pipeline.streams.camera import OpenStream, StreamUnavailable, opened, why_not
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from pipeline.parts import Parts
-from pipeline.source_info import SourceInfo
+from pipeline.records.source_info import SourceInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from pipeline.manifest import manifest_key, now
 from pipeline.models import resolve_model
 from pipeline.orders import Order
 from pipeline.outcomes import Input, Outcome, Outcomes, Run, new_run_id
+from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runs import conclude
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
-from pipeline.settings import CaptionSettings, Resources
 from pipeline.source_stories import check_provider
 from pipeline.storage.base import open_storage
 from pipeline.storage.local import LocalStorage

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from model.errors import GpucaptError
 from pipeline.batching import Words
 from pipeline.models import Model
-from pipeline.settings import Resources
+from pipeline.records.settings import Resources
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner

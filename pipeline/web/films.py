@@ -27,12 +27,12 @@ from pipeline.loading import LazyModel
 from pipeline.orders import Order
 from pipeline.outcomes import Input, Outcome
 from pipeline.reading import Chunk
-from pipeline.rows import Row
+from pipeline.records.row import Row
+from pipeline.records.settings import CaptionSettings, Resources
+from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.signals import Interrupted
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.settings import CaptionSettings, Resources
-from pipeline.source_info import SourceInfo
 from pipeline.sources import OUTPUT_NAMES, open_source
 from pipeline.storage.base import open_storage
 from pipeline.web.engine import Engine, EngineStopped

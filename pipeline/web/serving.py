@@ -20,8 +20,8 @@ from fastapi import FastAPI
 from model.checkpoint import read_config
 from model.errors import GpucaptError
 from pipeline.models import resolve_model
+from pipeline.records.settings import Resources
 from pipeline.runtime.config import tuning
-from pipeline.settings import Resources
 from pipeline.web.app import Site, make_app
 from pipeline.web.engine import Engine
 from pipeline.web.guard import Rules

@@ -18,8 +18,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.rows import Row
-from pipeline.source_info import SourceInfo
+from pipeline.records.row import Row
+from pipeline.records.source_info import SourceInfo
 from pipeline.stories import (
     Material,
     Story,

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.decoding import frame_rate, opened
 from pipeline.errors import BadInput
+from pipeline.records.settings import CaptionSettings
 from pipeline.seeking import index_of
-from pipeline.settings import CaptionSettings
 from pipeline.web.answers import Accepted, Video, failures
 from pipeline.web.captions import loaded
 from pipeline.web.engine import Engine

@@ -19,7 +19,7 @@ from pipeline.annotations import Example
 from pipeline.frames import read_video
 from pipeline.images import decode_still
 from pipeline.preprocessing import Preprocessing, preprocess
-from pipeline.selection import Selection
+from pipeline.records.frame_selection import Selection
 from tests.benchmarks.captioning import on_one_core
 from tests.benchmarks.measuring import Contender, in_turns
 from tests.benchmarks.results import Goal, Row, skipped

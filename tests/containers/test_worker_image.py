@@ -18,7 +18,7 @@ import httpx
 import pytest
 from docker.types import DeviceRequest, Mount
 
-from pipeline.selection import Selection
+from pipeline.records.frame_selection import Selection
 from tests.containers.conftest import LEFT_TO_PIP, keys, upload
 from tests.media import write_video
 from tests.pipeline.jobs import caption as caption_here

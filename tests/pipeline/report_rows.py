@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pipeline.records.row import Row, is_illustrated
+from pipeline.records.source_info import Kind, SourceInfo
 from pipeline.reports import write_outputs
-from pipeline.rows import Row, is_illustrated
-from pipeline.source_info import Kind, SourceInfo
 from pipeline.stories import outline_story
 
 SETTINGS: dict[str, object] = {"beam_size": 5, "every": 1.0, "skip_duplicates": False, "max_frames": None}

@@ -19,8 +19,8 @@ from PIL import Image
 from model.errors import GpucaptError
 from pipeline.claims import Claims, claim_key
 from pipeline.parts import Parts
-from pipeline.rows import Row
-from pipeline.settings import Resources
+from pipeline.records.row import Row
+from pipeline.records.settings import Resources
 from pipeline.storage.base import open_storage
 from tests.media import write_photograph, write_video
 from tests.pipeline.jobs import (

@@ -10,7 +10,7 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.ingest_runs import Plan, RunFolder
-from pipeline.settings import CaptionSettings
+from pipeline.records.settings import CaptionSettings
 from pipeline.storage.base import open_storage
 
 ENTRY = {"key": "f.mp4", "size": 5, "etag": "1", "modified": 1.0}

@@ -16,7 +16,7 @@ import pytest
 from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
 from pipeline.ingest import Planning, finish
-from pipeline.settings import CaptionSettings
+from pipeline.records.settings import CaptionSettings
 from pipeline.storage.base import Storage, open_storage
 from tests.media import write_video
 from tests.pipeline.jobs import Rounds, write_still

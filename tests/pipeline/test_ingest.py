@@ -16,7 +16,7 @@ from model.errors import GpucaptError
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.ingest import Planning, finish, run_shard
-from pipeline.settings import CaptionSettings
+from pipeline.records.settings import CaptionSettings
 from tests.media import write_video
 from tests.pipeline.jobs import (
     RESOURCES,

@@ -17,8 +17,8 @@ from pipeline.claims import ClaimLost
 from pipeline.ingest import Planning, finish, run_shard
 from pipeline.parts import Parts
 from pipeline.pieces import Mark, cut_film, cut_folder
-from pipeline.selection import Selection
-from pipeline.settings import CaptionSettings
+from pipeline.records.frame_selection import Selection
+from pipeline.records.settings import CaptionSettings
 from pipeline.sources import Source
 from pipeline.storage.base import Entry
 from tests.media import ffmpeg, write_video
@@ -103,7 +103,9 @@ def assert_same(some: Path, others: Path) -> None:
 def test_a_film_in_pieces_comes_out_as_one(
     work: Work, film: Path, selection: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.rows.MAX_ILLUSTRATED", 9)  # so that some frames go without their picture
+    monkeypatch.setattr(
+        "pipeline.records.row.MAX_ILLUSTRATED", 9
+    )  # so that some frames go without their picture
     shutil.copy2(film, work.incoming)
     shutil.copytree(work.incoming, work.root / "sources")
     plan = work.round(selection=selection)

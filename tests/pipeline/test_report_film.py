@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import pytest
 
+from pipeline.records.row import Row
 from pipeline.reports import write_outputs
 from pipeline.reports.film import MOST_CUES
-from pipeline.rows import Row
 from tests.media import ffmpeg, write_video
 from tests.pipeline.report_pages import Open, Reports, browser, reports, until
 from tests.pipeline.report_rows import Written, film_row, info, write

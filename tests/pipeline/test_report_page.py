@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.records.row import Row
 from pipeline.reports import write_outputs
-from pipeline.rows import Row
 from tests.pipeline.report_pages import Reports, browser, reports, until
 from tests.pipeline.report_rows import Written, bad_still, film_row, info, long_film, still_row, write
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
+from pipeline.records.row import Row
+from pipeline.records.source_info import Kind
 from pipeline.reports import append_to_run_csv, run_csv_header, write_outputs
 from pipeline.reports.text import json_line, printable
-from pipeline.rows import Row
 from pipeline.schemas import load_schema
-from pipeline.source_info import Kind
 from tests.pipeline.report_rows import Written, bad_still, film_row, info, still_row, write
 
 COLUMNS = ["source", "frame", "timestamp_s", "caption", "log_prob", "model", "model_version"]

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from pipeline.ingest import Planning
-from pipeline.settings import CaptionSettings
+from pipeline.records.settings import CaptionSettings
 from pipeline.settling import COARSE_S, wait_for_arrivals
 from pipeline.storage.base import open_storage
 from tests.pipeline.jobs import write_stills

@@ -9,7 +9,7 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.ingest import Planning
-from pipeline.settings import CaptionSettings
+from pipeline.records.settings import CaptionSettings
 from pipeline.storage.base import open_storage
 from tests.pipeline.jobs import write_stills
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.rows import MAX_ILLUSTRATED, Row
+from pipeline.records.row import MAX_ILLUSTRATED, Row
 from pipeline.stills import Illustrations, join
 from pipeline.storage.base import Entry
 

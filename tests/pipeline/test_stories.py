@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
-from pipeline.rows import Row
+from pipeline.records.row import Row
 from pipeline.schemas import load_schema
 from pipeline.stories import Story, Turn, outline_story
 from pipeline.stories.clock import duration, number

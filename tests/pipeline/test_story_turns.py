@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import WrongUsage
-from pipeline.rows import Row
+from pipeline.records.row import Row
 from pipeline.stories import (
     Material,
     Story,

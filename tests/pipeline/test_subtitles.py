@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.records.row import Row
 from pipeline.reports.subtitles import Cue, CueMaker, WebVtt, clock, escape_vtt
-from pipeline.rows import Row
 from tests.pipeline.report_rows import info, write
 
 TIMES = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d)([.,])(\d{3}) --> (\d{2,}):([0-5]\d):([0-5]\d)[.,](\d{3})")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.ingest import Planning, finish, run_shard
-from pipeline.settings import CaptionSettings, Resources
+from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.source_stories import Storyteller
 from pipeline.stories import Story
 from tests.pipeline.jobs import (

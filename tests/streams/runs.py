@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.frames import Selection
-from pipeline.settings import CaptionSettings, Resources
+from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.streams.address import parse
 from pipeline.streams.running import StreamRun, StreamSettings
 from tests.pipeline.jobs import command

@@ -11,7 +11,7 @@ import pytest
 
 from model.captioner import Caption
 from pipeline.models import resolve_model
-from pipeline.settings import Resources
+from pipeline.records.settings import Resources
 from pipeline.web.engine import Batch, Engine, EngineStopped, QueueFull
 from tests.media import PHOTOGRAPHS, photograph
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
-from pipeline.rows import Row, illustration_stride, is_illustrated
+from pipeline.records.row import Row, illustration_stride, is_illustrated
 
 any_text = st.text(st.characters(codec=None))  # lone surrogates too: file names hold them
 rows = st.builds(

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from model.errors import GpucaptError
+from pipeline.records.frame_selection import Selection
 from pipeline.runtime.cpu_limits import available_cores
-from pipeline.selection import Selection
 
 Kind = Literal["video", "stills"]
 

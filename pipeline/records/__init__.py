@@ -1,0 +1,1 @@
+"""What is passed around: rows, settings, facts about sources."""

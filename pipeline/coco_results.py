@@ -132,7 +132,7 @@ class CocoResults:
         self, captioner: Captioner, todo: Iterable[Listed], read: Callable[[str], bytes], *, ahead: int
     ) -> Iterator[tuple[Listed, NDArray[np.uint8] | None]]:
         """Pictures in their order, decoded by threads, at most so many ahead; None for one that is bad."""
-        from pipeline.images import decode_still
+        from pipeline.media.images import decode_still
 
         def prepare(one: Listed) -> NDArray[np.uint8]:
             picture = decode_still(read(one.file_name), one.file_name, whole=captioner.prepare.whole)

@@ -210,7 +210,7 @@ def _shown_one(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from pipeline.images import thumbnail
+    from pipeline.media.images import thumbnail
 
     split, position = where
     example = kept[split].examples[position]

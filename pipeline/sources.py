@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from model.errors import GpucaptError
-from pipeline.frames import Feed
+from pipeline.media.frame import Feed
 from pipeline.storage.base import Entry, Storage, open_object, open_storage
 
 Kind = Literal["video", "stills"]

@@ -230,7 +230,7 @@ class _Frames:
     """The frames of a stream over all its losses: which are chosen."""
 
     def __init__(self, capture: Capture, selection: Selection) -> None:
-        from pipeline.video import AtTimes, DuplicateFilter
+        from pipeline.media.video_reader import AtTimes, DuplicateFilter
 
         interval_s = selection.interval_s
         self._capture = capture

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.errors import BadInput
 from pipeline.fingerprints import Snapshot
-from pipeline.frames import Frame
 from pipeline.manifest import read_done
+from pipeline.media.frame import Frame
 from pipeline.orders import Sink
 from pipeline.outcomes import Outcome
 from pipeline.parts import Parts, find_segments

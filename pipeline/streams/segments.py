@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain, count
 
-from pipeline.frames import Frame
+from pipeline.media.frame import Frame
 from pipeline.sources import Source
 from pipeline.storage.base import Entry
 from pipeline.streams.capturing import Capture, Shot

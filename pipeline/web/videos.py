@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.decoding import frame_rate, opened
 from pipeline.errors import BadInput
+from pipeline.media.opencv_reader import frame_rate, opened
+from pipeline.media.video_index import index_of
 from pipeline.records.settings import CaptionSettings
-from pipeline.seeking import index_of
 from pipeline.web.answers import Accepted, Video, failures
 from pipeline.web.captions import loaded
 from pipeline.web.engine import Engine

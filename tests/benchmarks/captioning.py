@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.captioner import Captioner, load_captioner, load_network
 from model.precision import Precision
-from pipeline.images import decode_still, thumbnail
+from pipeline.media.images import decode_still, thumbnail
 from tests.benchmarks import jobs, plain_loop
 from tests.benchmarks.machine import bf16_kind
 from tests.benchmarks.measuring import Contender, Rates, in_turns

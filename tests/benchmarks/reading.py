@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from model.preparation import Preparation
 from pipeline.annotations import Example
-from pipeline.frames import read_video
-from pipeline.images import decode_still
+from pipeline.media.frame import read_video
+from pipeline.media.images import decode_still
 from pipeline.preprocessing import Preprocessing, preprocess
 from pipeline.records.frame_selection import Selection
 from tests.benchmarks.captioning import on_one_core

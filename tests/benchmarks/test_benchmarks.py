@@ -11,7 +11,7 @@ import torch
 from model.attention_lstm import AttentionLSTM
 from model.captioner import load_captioner, load_network
 from model.loss import caption_loss
-from pipeline.images import decode_still
+from pipeline.media.images import decode_still
 from tests.benchmarks import __main__ as benchmarks
 from tests.benchmarks import (
     captioning,

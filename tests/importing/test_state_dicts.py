@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from model.captioner import Captioner, load_captioner
-from pipeline.images import decode_still
 from pipeline.importing.importer import import_checkpoint
+from pipeline.media.images import decode_still
 from tests.importing.originals import captionbot, show_and_tell
 from tests.importing.originals.lessons import (
     WORDS,

@@ -16,7 +16,7 @@ from model.captioner import load_captioner
 from model.errors import GpucaptError
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
-from pipeline.images import decode_still
+from pipeline.media.images import decode_still
 from pipeline.storage.staging import LARGEST_BYTES
 from tests.pipeline.jobs import command, run, start, write_still
 from tests.services.s3 import S3Server

@@ -19,7 +19,7 @@ from model.preparation import Preparation
 from pipeline.attention_figure import Row, draw
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
-from pipeline.images import decode_still
+from pipeline.media.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import write_still
 from tests.services.s3 import S3Server

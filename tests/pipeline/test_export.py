@@ -26,7 +26,7 @@ from model.errors import GpucaptError
 from model.graphs import captioner_graphs, difference, read_torchscript
 from pipeline.cli.main import app
 from pipeline.exporting import run_export
-from pipeline.images import decode_still
+from pipeline.media.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import command, start
 from tests.services.s3 import S3Server

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.frames import Selection
+from pipeline.media.frame import Selection
 from pipeline.streams.address import parse
 from pipeline.streams.capturing import MOST_WAITING, Capture
 from pipeline.streams.segments import segments

@@ -16,7 +16,7 @@ from PIL import Image
 
 from model.captioner import Captioner, load_captioner
 from model.confidence import confidence
-from pipeline.images import decode_still
+from pipeline.media.images import decode_still
 from tests.services.gpucapt_server import Server
 from tests.web.pictures import error_of, picture, send
 

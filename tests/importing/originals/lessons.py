@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.images import decode_still
+from pipeline.media.images import decode_still
 from tests.media import PHOTOGRAPHS, Picture, photograph
 
 SENTENCES = {

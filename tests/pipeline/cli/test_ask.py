@@ -17,7 +17,7 @@ import pytest
 
 from model.captioner import load_captioner
 from pipeline.cli.ask import QUESTION
-from pipeline.images import decode_still
+from pipeline.media.images import decode_still
 from tests.pipeline.jobs import caption, captions, command, run, write_stills
 from tests.services.s3 import S3Server
 

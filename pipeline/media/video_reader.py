@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.decoding import frame_rate, grabbed, opened, retrieved
 from pipeline.errors import BadInput
+from pipeline.media.opencv_reader import frame_rate, grabbed, opened, retrieved
+from pipeline.media.video_index import Index, index_of, land
 from pipeline.records.frame_selection import Selection
-from pipeline.seeking import Index, index_of, land
 
 if TYPE_CHECKING:
     import cv2
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.frames import Frame, Known, Passage
+    from pipeline.media.frame import Frame, Known, Passage
 
 ROUNDING_MS = 0.51
 """Containers such as Matroska round times to milliseconds: missing a time by this still counts as 'at' it."""
@@ -167,7 +167,7 @@ def _frame(position: int, number: int, at_ms: float, bgr: NDArray[np.uint8]) -> 
     import cv2
     import numpy as np
 
-    from pipeline.frames import Frame
+    from pipeline.media.frame import Frame
 
     image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return Frame(position, number, _seconds(at_ms), np.asarray(image, dtype=np.uint8))

@@ -95,6 +95,6 @@ def read_video(
     Raises:
         BadInput: with the first frame, when not one can be decoded. A damaged film gives what decodes.
     """
-    from pipeline.video import read
+    from pipeline.media.video_reader import read
 
     return read(path, selection, first_position, after, passage)

@@ -18,8 +18,8 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.decoding import Grabbed, grabbed, grabbed_times, opened
 from pipeline.errors import BadInput
+from pipeline.media.opencv_reader import Grabbed, grabbed, grabbed_times, opened
 
 if TYPE_CHECKING:
     import cv2

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
-from pipeline import video
 from pipeline.errors import BadInput
-from pipeline.frames import Frame, Selection, read_video
+from pipeline.media import video_reader
+from pipeline.media.frame import Frame, Selection, read_video
 from tests.media import ffmpeg, pan, photograph, write_frames, write_video
 
 ALL = Selection(every=None)
@@ -119,7 +119,7 @@ def test_of_any_rate_the_first_frame_at_or_after_each_multiple(
     at_ms = [start]
     for gap in gaps:
         at_ms.append(at_ms[-1] + gap)
-    choose = video.AtTimes(every_ms)
+    choose = video_reader.AtTimes(every_ms)
     chosen = [number for number, time in enumerate(at_ms) if choose(number, time)]
     wanted = []
     for multiple in range((at_ms[-1] - start) // every_ms + 1):
@@ -147,28 +147,28 @@ def test_selections_that_make_no_sense_are_refused(wrong: dict[str, float]) -> N
 
 def test_a_limit_stops_reading(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grabbed = []
-    original = video.grabbed
+    original = video_reader.grabbed
 
     def spy(capture: cv2.VideoCapture) -> Iterator[tuple[int, float]]:
         for number, at_ms in original(capture):
             grabbed.append(number)
             yield number, at_ms
 
-    monkeypatch.setattr(video, "grabbed", spy)
+    monkeypatch.setattr(video_reader, "grabbed", spy)
     assert numbers(film, Selection(max_frames=2)) == [0, 10]
     assert grabbed[-1] == 10
 
 
 def test_only_chosen_frames_are_converted_to_pixels(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted = 0
-    original = video.retrieved
+    original = video_reader.retrieved
 
     def spy(capture: cv2.VideoCapture, path: Path, number: int) -> object:
         nonlocal converted
         converted += 1
         return original(capture, path, number)
 
-    monkeypatch.setattr(video, "retrieved", spy)
+    monkeypatch.setattr(video_reader, "retrieved", spy)
     list(read_video(film, Selection(every=2)))
     assert converted == 3
     list(read_video(film, Selection(every=2), first_position=2))
@@ -388,7 +388,7 @@ def test_nothing_reaches_stderr_from_below(film: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from pipeline.errors import BadInput
-from pipeline.frames import Selection, read_video
+from pipeline.media.frame import Selection, read_video
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
         print(sum(1 for _ in read_video(path, Selection())))
@@ -400,7 +400,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == len(BAD_FILMS) + 2

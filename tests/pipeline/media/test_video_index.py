@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import video
-from pipeline.frames import Frame, Passage, Selection, read_video
-from pipeline.seeking import index_of
+from pipeline.media import video_reader
+from pipeline.media.frame import Frame, Passage, Selection, read_video
+from pipeline.media.video_index import index_of
 from tests.media import ffmpeg, write_video
 
 pytestmark = pytest.mark.needs("ffmpeg")
@@ -112,14 +112,14 @@ def joined(path: Path, selection: Selection, of: int) -> list[Frame]:
 def begun_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each attempt to begin in the middle, whether it succeeded."""
     attempts: list[bool] = []
-    original = video.land
+    original = video_reader.land
 
     def spy(*arguments: object) -> Iterator[tuple[int, float]] | None:
         frames = original(*arguments)  # type: ignore[arg-type]
         attempts.append(frames is not None)
         return frames
 
-    monkeypatch.setattr(video, "land", spy)
+    monkeypatch.setattr(video_reader, "land", spy)
     return attempts
 
 
@@ -215,8 +215,10 @@ def test_what_meets_damage_is_read_from_the_start(
 ) -> None:
     """How a decoder makes up for what is missing may depend on all that came before."""
     from_the_start = []
-    original = video.grabbed
-    monkeypatch.setattr(video, "grabbed", lambda capture: from_the_start.append(True) or original(capture))
+    original = video_reader.grabbed
+    monkeypatch.setattr(
+        video_reader, "grabbed", lambda capture: from_the_start.append(True) or original(capture)
+    )
     passage = Passage(1, 2)
     list(read_video(film_of("hurt.mp4"), ALL, passage=passage))
     assert begun_in_the_middle == [True] and from_the_start == [True]

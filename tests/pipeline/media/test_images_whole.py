@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from model.captioner import Caption, Captioner, load_captioner
 from pipeline.cli.main import app
-from pipeline.images import decode_still
+from pipeline.media.images import decode_still
 from pipeline.models import resolve_model
 from pipeline.runtime.config import Tuning
 from pipeline.web.limits import Limits
@@ -65,7 +65,7 @@ def test_a_large_photograph_is_decoded_whole_if_asked(large: Path) -> None:
 def test_what_is_too_large_to_be_decoded_whole_is_decoded_smaller(
     large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.images.MAX_PIXELS", 1_000_000)
+    monkeypatch.setattr("pipeline.media.images.MAX_PIXELS", 1_000_000)
     assert decode_still(large.read_bytes(), large.name, whole=True).shape == (534, 800, 3)
 
 

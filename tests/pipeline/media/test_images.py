@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pipeline import images
 from pipeline.errors import BadInput
-from pipeline.images import decode_still, thumbnail
+from pipeline.media import images
+from pipeline.media.images import decode_still, thumbnail
 from tests.media import PHOTOGRAPHS, photograph, photograph_path
 
 SIZE = (120, 80)

@@ -1,0 +1,1 @@
+"""Pixels in: frames of videos, still images."""

@@ -33,7 +33,7 @@ from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.signals import Interrupted
-from pipeline.sources import Piece
+from pipeline.sources.discovery import Piece
 from pipeline.stills import saved_rows
 from pipeline.storage.write_guard import fenced
 from pipeline.uploading import THREADS as UPLOADERS

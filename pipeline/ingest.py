@@ -14,7 +14,7 @@ from pipeline.ingest_runs import ModelUsed, Recorder, RunFolder
 from pipeline.outcomes import Outcome, PieceDone
 from pipeline.planning import Planning
 from pipeline.records.settings import Resources
-from pipeline.sources import Source
+from pipeline.sources.discovery import Source
 from pipeline.storage.base import Storage, open_storage
 
 __all__ = ["Planning", "finish", "run_shard"]

@@ -28,7 +28,7 @@ from pipeline.outcomes import Input, Outcome, Status
 from pipeline.records.settings import CaptionSettings
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.settling import IN_THE_FUTURE_S
-from pipeline.sources import Kind, Piece, Source
+from pipeline.sources.discovery import Kind, Piece, Source
 from pipeline.storage.base import Entry, Storage, open_storage
 
 T = TypeVar("T")

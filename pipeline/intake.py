@@ -23,7 +23,7 @@ from pipeline.reading import Chunk, End, Failed, Reader, Work, reason_of
 from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.progress import Progress
-from pipeline.sources import Piece, SetAside, Source, still_entries
+from pipeline.sources.discovery import Piece, SetAside, Source, still_entries
 from pipeline.stills import saved_rows
 from pipeline.storage.base import Entry
 from pipeline.storage.relative_urls import film_links

@@ -19,7 +19,7 @@ from pipeline.reading import Work
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings
 from pipeline.records.source_info import Kind, SourceInfo
-from pipeline.sources import Source
+from pipeline.sources.discovery import Source
 from pipeline.stills import Illustrations, join, saved_rows
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.relative_urls import film_links

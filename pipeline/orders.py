@@ -10,7 +10,7 @@ from pipeline.fingerprints import Snapshot
 from pipeline.outcomes import Input, Outcome
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources
-from pipeline.sources import SetAside, Source
+from pipeline.sources.discovery import SetAside, Source
 from pipeline.stills import name_of
 from pipeline.storage.base import Entry, Storage
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pipeline.parts import Parts, find_parts
 from pipeline.records.row import Row
-from pipeline.sources import Piece, Source
+from pipeline.sources.discovery import Piece, Source
 from pipeline.storage.base import Entry, Storage
 
 COST_OF_A_STILL = 32 << 10

@@ -19,7 +19,7 @@ from pipeline.records.row import Row
 from pipeline.reports import write_outputs
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.source_stories import Storyteller
-from pipeline.sources import OUTPUT_NAMES
+from pipeline.sources.discovery import OUTPUT_NAMES
 from pipeline.stills import saved_key
 from pipeline.storage.base import Storage
 from pipeline.storage.write_guard import fenced

@@ -26,7 +26,7 @@ from pipeline.pieces import unfinished_rows
 from pipeline.records.row import Row, is_illustrated
 from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Stopped
-from pipeline.sources import Source
+from pipeline.sources.discovery import Source
 from pipeline.stills import Illustrations, join, name_of, saved_rows
 from pipeline.storage.base import Entry
 

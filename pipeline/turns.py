@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.sources import Kind
+from pipeline.sources.discovery import Kind
 
 _LOOKED_AT = 16
 _TAKEN = 8

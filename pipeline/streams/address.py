@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from pipeline.errors import WrongUsage
-from pipeline.sources import RESERVED
+from pipeline.sources.discovery import RESERVED
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "rtmp", "rtmps", "tcp")
 """What OpenCV's FFmpeg opens."""

@@ -19,7 +19,7 @@ from pipeline.outcomes import Outcome
 from pipeline.parts import Parts, find_segments
 from pipeline.publishing import discard, publish
 from pipeline.reading import Work
-from pipeline.sources import Source
+from pipeline.sources.discovery import Source
 from pipeline.storage.base import Storage
 from pipeline.storage.write_guard import fenced
 from pipeline.streams.mark import SegmentMark

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, count
 
 from pipeline.media.frame import Frame
-from pipeline.sources import Source
+from pipeline.sources.discovery import Source
 from pipeline.storage.base import Entry
 from pipeline.streams.capturing import Capture, Shot
 

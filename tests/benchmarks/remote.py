@@ -169,7 +169,7 @@ def _gpucapt(*arguments: str | Path) -> str:
 
 def main(bucket: str) -> None:
     """What the process does that lists."""
-    from pipeline.sources import find_sources
+    from pipeline.sources.discovery import find_sources
     from pipeline.storage.base import open_storage
 
     def sources(prefix: str) -> int:

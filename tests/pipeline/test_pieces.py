@@ -19,7 +19,7 @@ from pipeline.parts import Parts
 from pipeline.pieces import Mark, cut_film, cut_folder
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings
-from pipeline.sources import Source
+from pipeline.sources.discovery import Source
 from pipeline.storage.base import Entry
 from tests.media import ffmpeg, write_video
 from tests.model.tiny import make_tiny_checkpoint

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
-from pipeline.sources import (
+from pipeline.sources.discovery import (
     STILL_EXTENSIONS,
     VIDEO_EXTENSIONS,
     SetAside,
@@ -269,7 +269,7 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_found(
 
 def test_finding_keeps_nothing_of_what_it_has_passed() -> None:
     """Memory must not grow with the listing, however many folders and videos it shows."""
-    from pipeline.sources import _Finder
+    from pipeline.sources.discovery import _Finder
 
     finder = _Finder(Bucket(), "in")
     for folder in range(1000):
@@ -279,7 +279,7 @@ def test_finding_keeps_nothing_of_what_it_has_passed() -> None:
 
 
 def test_the_documents_name_every_extension() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
     section = text.partition("## What is read")[2].partition("\n## ")[0]
     named = {
         row[1].strip(): row[2].split() for line in section.splitlines() if len(row := line.split("|")) == 4

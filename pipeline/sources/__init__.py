@@ -1,0 +1,1 @@
+"""What there is to caption: videos and folders of still images."""

@@ -22,8 +22,8 @@ from pipeline.claims import ClaimLost, Claims
 from pipeline.errors import BadInput
 from pipeline.fetching import Fetcher
 from pipeline.intake import InFlight, Intake, Message
-from pipeline.loading import LazyModel
-from pipeline.models import Model
+from pipeline.models.lazy_model import LazyModel
+from pipeline.models.resolve import Model
 from pipeline.orders import Order, Sink, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
 from pipeline.pieces import Mark

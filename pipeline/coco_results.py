@@ -25,7 +25,7 @@ import typer
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, WrongUsage, one_line
-from pipeline.models import Model, resolve_model
+from pipeline.models.resolve import Model, resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import log_progress
 from pipeline.storage import staging

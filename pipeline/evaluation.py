@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.code_version import code_version
 from pipeline.manifest import now
-from pipeline.models import Model, resolve_model
+from pipeline.models.resolve import Model, resolve_model
 from pipeline.runtime.progress import log_progress
 from pipeline.storage import staging
 

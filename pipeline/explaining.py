@@ -14,7 +14,7 @@ from model.errors import GpucaptError
 from pipeline.beams import captions_by_beam_size
 from pipeline.cli.ask import read_picture
 from pipeline.errors import BadInput, StorageUnavailable, WrongUsage, one_line
-from pipeline.models import resolve_model
+from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.storage import staging
 from pipeline.storage.base import is_s3

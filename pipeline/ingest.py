@@ -26,7 +26,7 @@ def run_shard(url: str, resources: Resources, progress: str = "auto") -> str:
     Raises GpucaptError when the shard as a whole cannot be done; it can be tried again.
     """
     from pipeline.captioning import Job
-    from pipeline.models import resolve_model
+    from pipeline.models.resolve import resolve_model
     from pipeline.orders import Order
     from pipeline.runtime.progress import Progress, shown
     from pipeline.runtime.signals import stopped_by_signals

@@ -14,8 +14,8 @@ from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
-from pipeline.loading import LazyModel
 from pipeline.manifest import read_done
+from pipeline.models.lazy_model import LazyModel
 from pipeline.orders import Order, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
 from pipeline.pieces import Mark, parts_of

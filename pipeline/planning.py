@@ -13,7 +13,7 @@ from typing import IO
 from model.errors import GpucaptError
 from pipeline.errors import WrongUsage
 from pipeline.ingest_runs import Plan, Recorder, RunFolder, source_from_json, source_to_json
-from pipeline.models import pinned
+from pipeline.models.resolve import pinned
 from pipeline.outcomes import Input, Outcome, new_run_id
 from pipeline.pieces import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.records.settings import CaptionSettings

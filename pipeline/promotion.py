@@ -16,8 +16,8 @@ from model.errors import GpucaptError
 from pipeline.code_version import code_version
 from pipeline.errors import StorageUnavailable
 from pipeline.evaluation import SCORES, Evaluating, evaluate
-from pipeline.models import Model, champion_of, registered, resolve_model
-from pipeline.registry import Champions, Registry, Version, new_version
+from pipeline.models.registry import Champions, Registry, Version, new_version
+from pipeline.models.resolve import Model, champion_of, registered, resolve_model
 from pipeline.runs import location
 from pipeline.storage import staging
 

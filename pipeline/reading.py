@@ -17,9 +17,9 @@ from pipeline.claims import Claim, ClaimLost
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fetching import Fetcher
 from pipeline.fingerprints import Snapshot
-from pipeline.loading import LazyModel
 from pipeline.media.frame import Feed, Frame, Known, Passage, read_video
 from pipeline.media.images import decode_still, thumbnail
+from pipeline.models.lazy_model import LazyModel
 from pipeline.orders import Order
 from pipeline.parts import Parts
 from pipeline.pieces import unfinished_rows

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from model.errors import GpucaptError
 from pipeline.captioning import Job
 from pipeline.manifest import now
-from pipeline.models import resolve_model
+from pipeline.models.resolve import resolve_model
 from pipeline.orders import Order
 from pipeline.outcomes import (
     UNTOLD,

@@ -114,8 +114,8 @@ def line_of_picture(place: str, out: str | None, settings: CaptionSettings, reso
 def picture_material(place: str, settings: CaptionSettings, resources: Resources) -> Material:
     """A picture's caption as material. Raises BadInput where it is no picture."""
     from pipeline.cli.ask import read_picture
-    from pipeline.loading import LazyModel
-    from pipeline.models import resolve_model
+    from pipeline.models.lazy_model import LazyModel
+    from pipeline.models.resolve import resolve_model
 
     model = resolve_model(settings.model)
     pixels = read_picture(place, whole=model.sees_whole)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.errors import GpucaptError
 from model.recipe import Recipe
-from pipeline.models import resolve_model
+from pipeline.models.resolve import resolve_model
 from pipeline.runtime.signals import Interrupted
 from pipeline.storage import staging
 from pipeline.storage.base import is_s3

@@ -14,8 +14,8 @@ from model.errors import GpucaptError
 from pipeline.beams import captions_by_beam_size
 from pipeline.cli import options
 from pipeline.errors import BadInput, one_line
-from pipeline.loading import LazyModel
-from pipeline.models import resolve_model
+from pipeline.models.lazy_model import LazyModel
+from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import waiting
 

@@ -39,7 +39,7 @@ def export(
     ] = "onnx",
 ) -> None:
     """Write a checkpoint as graphs that other programs run: docs/export.md has a short one."""
-    from pipeline.exporting import run_export
+    from pipeline.models.export import run_export
     from pipeline.runtime.signals import raised_on_sigterm
 
     with raised_on_sigterm():

@@ -10,7 +10,7 @@ import typer
 from pipeline.cli import options
 
 if TYPE_CHECKING:
-    from pipeline.registry import Champions, Version
+    from pipeline.models.registry import Champions, Version
 
 
 def register(app: typer.Typer) -> None:
@@ -90,7 +90,7 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of them, as JSON.")] = False,
 ) -> None:
     """List the registered models, the latest first, and which of them is the champion."""
-    from pipeline.registry import Registry
+    from pipeline.models.registry import Registry
 
     registry = Registry.required()
     champions = registry.champions()

@@ -13,7 +13,7 @@ from model.errors import GpucaptError
 from pipeline.captioning import Job
 from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.manifest import manifest_key, now
-from pipeline.models import resolve_model
+from pipeline.models.resolve import resolve_model
 from pipeline.orders import Order
 from pipeline.outcomes import Input, Outcome, Outcomes, Run, new_run_id
 from pipeline.records.settings import CaptionSettings, Resources

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
 from pipeline.batching import Words
-from pipeline.models import Model
+from pipeline.models.resolve import Model
 from pipeline.records.settings import Resources
 
 if TYPE_CHECKING:

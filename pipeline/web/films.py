@@ -22,8 +22,8 @@ from model.confidence import confidence
 from model.errors import GpucaptError
 from pipeline.captioning import Job
 from pipeline.errors import StorageUnavailable
-from pipeline.loading import LazyModel
 from pipeline.media.frame import Selection
+from pipeline.models.lazy_model import LazyModel
 from pipeline.orders import Order
 from pipeline.outcomes import Input, Outcome
 from pipeline.reading import Chunk

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from model.checkpoint import read_config
 from model.errors import GpucaptError
-from pipeline.models import resolve_model
+from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import Resources
 from pipeline.runtime.config import tuning
 from pipeline.web.app import Site, make_app

@@ -15,10 +15,10 @@ from torch import nn
 
 from model.captioner import load_captioner
 from model.errors import GpucaptError
-from pipeline.checkpoints import checkpoint_folder
 from pipeline.errors import BadInput
 from pipeline.importing.importer import import_checkpoint
 from pipeline.importing.unpickling import read_vocabulary
+from pipeline.models.checkpoint_cache import checkpoint_folder
 from pipeline.storage.base import open_storage
 from tests.importing.originals import img2story, tutorial
 from tests.importing.saving import as_in_torch_1_0, known_as, parts_of, save, thnn

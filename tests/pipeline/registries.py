@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import TENSORS
+from pipeline.models.registry import Registry
 from pipeline.promotion import promote
-from pipeline.registry import Registry
 from tests.model.tiny import make_tiny_checkpoint
 
 

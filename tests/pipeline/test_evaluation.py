@@ -18,7 +18,7 @@ from model.checkpoint import CONFIG
 from pipeline.evaluation import Evaluating, evaluate
 from pipeline.evaluation_page import METRICS, Captioned, published_results, write_page
 from pipeline.media.images import decode_still
-from pipeline.models import resolve_model
+from pipeline.models.resolve import resolve_model
 from tests.pipeline.captioned import SUBJECTS, make_dataset
 from tests.pipeline.jobs import command, run
 from tests.services.browser import chromium

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model.captioner import Caption
-from pipeline.models import resolve_model
+from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import Resources
 from pipeline.web.engine import Batch, Engine, EngineStopped, QueueFull
 from tests.media import PHOTOGRAPHS, photograph

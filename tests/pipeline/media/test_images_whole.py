@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from model.captioner import Caption, Captioner, load_captioner
 from pipeline.cli.main import app
 from pipeline.media.images import decode_still
-from pipeline.models import resolve_model
+from pipeline.models.resolve import resolve_model
 from pipeline.runtime.config import Tuning
 from pipeline.web.limits import Limits
 from pipeline.web.pictures import prepared

@@ -112,4 +112,4 @@ def test_all_temporary_folders_are_of_this_kind() -> None:
         for path in (house / room).rglob("*.py")
         if makes_one.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"checkpoints.py"}
+    assert found == {"checkpoint_cache.py"}

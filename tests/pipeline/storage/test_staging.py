@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.checkpoints import checkpoint_folder
+from pipeline.models.checkpoint_cache import checkpoint_folder
 from pipeline.storage.base import Storage, open_storage
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import caption_command, command, environment, run, start, write_stills

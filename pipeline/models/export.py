@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.checkpoint import VOCABULARY
 from model.errors import GpucaptError
-from pipeline.models import Model, resolve_model
+from pipeline.models.resolve import Model, resolve_model
 from pipeline.storage import staging
 from pipeline.storage.base import sha256
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from model.checkpoint import BUNDLED, checkpoint_version, read_config
 from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
-from pipeline.checkpoints import checkpoint_folder
-from pipeline.registry import CHECKPOINT_FILES, Registry, Version, parse_id
+from pipeline.models.checkpoint_cache import checkpoint_folder
+from pipeline.models.registry import CHECKPOINT_FILES, Registry, Version, parse_id
 from pipeline.storage.base import sha256
 
 _log = logging.getLogger("gpucapt")

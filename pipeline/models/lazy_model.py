@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from pipeline.models import Model
+from pipeline.models.resolve import Model
 from pipeline.records.settings import CaptionSettings, Resources
 
 if TYPE_CHECKING:

@@ -25,15 +25,15 @@ from model.checkpoint import BUNDLED
 from model.errors import GpucaptError
 from model.graphs import captioner_graphs, difference, read_torchscript
 from pipeline.cli.main import app
-from pipeline.exporting import run_export
 from pipeline.media.images import decode_still
+from pipeline.models.export import run_export
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import command, start
 from tests.services.s3 import S3Server
 
 data = pytest.importorskip("skimage.data")
 
-DOCS = Path(__file__).parents[2] / "docs" / "export.md"
+DOCS = Path(__file__).parents[3] / "docs" / "export.md"
 DECODERS = ("attention_lstm", "lstm", "transformer", "imported")
 WITHOUT_US = "import sys; sys.modules.update(dict.fromkeys(('torch', 'cv2', 'model', 'pipeline')))\n"
 

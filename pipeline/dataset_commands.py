@@ -174,7 +174,7 @@ def _is_pickle(path: Path) -> bool:
 
 def _pickled_vocabulary(path: Path) -> Vocabulary:
     """The words of a pickle, nothing of which is run, with the marks as they are called here."""
-    from pipeline.importing.unpickling import read_vocabulary as read_pickle
+    from pipeline.checkpoint_import.unpickling import read_vocabulary as read_pickle
 
     words = [_MARKS.get(word, word) for word in read_pickle(path)]
     return Vocabulary(tuple(words if PAD in words else [PAD, *words]))

@@ -30,8 +30,8 @@ def import_checkpoint(
     Known are the Show-Attend-and-Tell tutorial and those that docs/seeds.md names. The result is used with
     --model DESTINATION.
     """
+    from pipeline.checkpoint_import.importer import import_checkpoint as run
     from pipeline.errors import one_line
-    from pipeline.importing.importer import import_checkpoint as run
     from pipeline.runtime.signals import raised_on_sigterm
 
     with raised_on_sigterm():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.checkpoint_import.pickles import Module
 from pipeline.errors import BadInput
-from pipeline.importing.pickles import Module
 
 
 def words_of(content: Any, name: str) -> list[str] | None:

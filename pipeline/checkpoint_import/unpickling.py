@@ -14,8 +14,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from pipeline.errors import BadInput
-from pipeline.importing.pickles import (
+from pipeline.checkpoint_import.pickles import (
     MAX_READ,
     Damaged,
     Known,
@@ -26,8 +25,9 @@ from pipeline.importing.pickles import (
     is_plain_key,
     load,
 )
-from pipeline.importing.tensors import STORAGES, Storage, Storages, rebuild, rebuild_parameter
-from pipeline.importing.word_maps import words_of
+from pipeline.checkpoint_import.tensors import STORAGES, Storage, Storages, rebuild, rebuild_parameter
+from pipeline.checkpoint_import.word_maps import words_of
+from pipeline.errors import BadInput
 
 __all__ = [
     "Module",

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 GB = 2**30
 
 WRITE = """
 import sys, torch
 from pathlib import Path
-from tests.importing.originals import tutorial
-from tests.importing.saving import save
+from tests.pipeline.checkpoint_import.originals import tutorial
+from tests.pipeline.checkpoint_import.saving import save
 
 encoder, decoder = tutorial.Encoder("resnet101"), tutorial.DecoderWithAttention(512, 512, 512, 9490)
 optimiser = torch.optim.Adam(decoder.parameters(), lr=4e-4)
@@ -29,8 +29,8 @@ save(content, Path(sys.argv[1]), {"models": tutorial}, legacy=sys.argv[2] == "le
 
 IMPORT = """
 import sys
-from pipeline.importing.importer import import_checkpoint
-from tests.importing.watching import status
+from pipeline.checkpoint_import.importer import import_checkpoint
+from tests.pipeline.checkpoint_import.watching import status
 
 import_checkpoint(sys.argv[1:3], sys.argv[3])
 print(status("VmHWM"))

@@ -19,12 +19,12 @@ from model.captioner import CheckpointConfig, build_network
 from model.checkpoint import write_checkpoint
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
+from pipeline.checkpoint_import.layout import File, Imported, Words
+from pipeline.checkpoint_import.layouts import LAYOUTS
+from pipeline.checkpoint_import.rewriting import parts
+from pipeline.checkpoint_import.unpickling import read_file
+from pipeline.checkpoint_import.word_maps import words_of
 from pipeline.errors import BadInput, one_line
-from pipeline.importing.layouts import File, Imported, Words
-from pipeline.importing.registry import LAYOUTS
-from pipeline.importing.rewriting import parts
-from pipeline.importing.unpickling import read_file
-from pipeline.importing.word_maps import words_of
 from pipeline.storage import staging
 
 log = logging.getLogger("gpucapt")

@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
+from pipeline.checkpoint_import import backbones
+from pipeline.checkpoint_import.layout import File, Imported, Words, required
+from pipeline.checkpoint_import.rewriting import Part, named
+from pipeline.checkpoint_import.unpickling import Module, state_dict_of
 from pipeline.errors import BadInput
-from pipeline.importing import backbones
-from pipeline.importing.layouts import File, Imported, Words, required
-from pipeline.importing.rewriting import Part, named
-from pipeline.importing.unpickling import Module, state_dict_of
 
 _SIZE = 256
 """Side of the square that all three resize pictures to."""

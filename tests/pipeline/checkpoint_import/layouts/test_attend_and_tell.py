@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from model.captioner import Captioner, load_captioner
-from pipeline.importing.importer import import_checkpoint
-from tests.importing.originals import tutorial
-from tests.importing.saving import photographs, save, settle
+from pipeline.checkpoint_import.importer import import_checkpoint
+from tests.pipeline.checkpoint_import.originals import tutorial
+from tests.pipeline.checkpoint_import.saving import photographs, save, settle
 
 SENTENCES = {
     "astronaut": "a woman in an orange suit smiles",
@@ -152,7 +152,7 @@ def test_the_tutorials_captions_stay_word_for_word(network, tmp_path: Path, lega
     assert set(origin["imported_from"]) == {path.name, "WORDMAP_coco_5_cap_per_img_5_min_word_freq.json"}
 
 
-FLICKR8K = Path(__file__).resolve().parents[3] / "shared" / "data" / "flickr8k" / "images"
+FLICKR8K = Path(__file__).resolve().parents[5] / "shared" / "data" / "flickr8k" / "images"
 
 
 @pytest.mark.skipif(not FLICKR8K.is_dir(), reason="the pictures of Flickr8k are not here")

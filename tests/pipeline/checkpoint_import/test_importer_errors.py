@@ -15,14 +15,14 @@ from torch import nn
 
 from model.captioner import load_captioner
 from model.errors import GpucaptError
+from pipeline.checkpoint_import.importer import import_checkpoint
+from pipeline.checkpoint_import.unpickling import read_vocabulary
 from pipeline.errors import BadInput
-from pipeline.importing.importer import import_checkpoint
-from pipeline.importing.unpickling import read_vocabulary
 from pipeline.models.checkpoint_cache import checkpoint_folder
 from pipeline.storage.base import open_storage
-from tests.importing.originals import img2story, tutorial
-from tests.importing.saving import as_in_torch_1_0, known_as, parts_of, save, thnn
-from tests.importing.test_tutorial import NAMES, WORD_MAP, word_map
+from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import NAMES, WORD_MAP, word_map
+from tests.pipeline.checkpoint_import.originals import img2story, tutorial
+from tests.pipeline.checkpoint_import.saving import as_in_torch_1_0, known_as, parts_of, save, thnn
 
 V = len(WORD_MAP)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from model.checkpoint import write_checkpoint
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
-from pipeline.importing.importer import import_checkpoint
+from pipeline.checkpoint_import.importer import import_checkpoint
 from pipeline.runtime.signals import Interrupted, raised_on_sigterm
 
 WORDS = Vocabulary(("<pad>", "a", "<unk>", "<start>", "<end>"))

@@ -13,10 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline.importing.importer import import_checkpoint
-from tests.importing.originals import img2story, resnext, tutorial
-from tests.importing.saving import parts_of, photographs, save, settle
-from tests.importing.test_tutorial import (
+from pipeline.checkpoint_import.importer import import_checkpoint
+from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import (
     WORD_MAP,
     assert_same_captions,
     checkpoint_of,
@@ -24,6 +22,8 @@ from tests.importing.test_tutorial import (
     trained,
     word_map,
 )
+from tests.pipeline.checkpoint_import.originals import img2story, resnext, tutorial
+from tests.pipeline.checkpoint_import.saving import parts_of, photographs, save, settle
 
 
 def as_opencv(picture: np.ndarray) -> Tensor:

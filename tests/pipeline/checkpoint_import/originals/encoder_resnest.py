@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tests.importing.originals.resnest import ResNet
+from tests.pipeline.checkpoint_import.originals.resnest import ResNet
 
 
 class EncoderResNeSt(nn.Module):

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torchvision import models
 
+from pipeline.checkpoint_import.importer import import_checkpoint
 from pipeline.errors import BadInput
-from pipeline.importing.importer import import_checkpoint
-from tests.importing.originals import captionbot, show_and_tell
-from tests.importing.originals.lessons import WORDS, pickled
+from tests.pipeline.checkpoint_import.originals import captionbot, show_and_tell
+from tests.pipeline.checkpoint_import.originals.lessons import WORDS, pickled
 
 State = dict[str, torch.Tensor]
 

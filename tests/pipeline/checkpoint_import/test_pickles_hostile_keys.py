@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.checkpoint_import.importer import import_checkpoint
+from pipeline.checkpoint_import.unpickling import read_file, read_vocabulary
 from pipeline.errors import BadInput
-from pipeline.importing.importer import import_checkpoint
-from pipeline.importing.unpickling import read_file, read_vocabulary
-from tests.importing.crafting import pickled
+from tests.pipeline.checkpoint_import.crafting import pickled
 
 PRIME = 2**61 - 1
 """Python's hash of a whole number is what its division by this leaves: multiples are all alike."""

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from pipeline.importing.pickles import Damaged, Name, UnsafeFile
+from pipeline.checkpoint_import.pickles import Damaged, Name, UnsafeFile
 
 STORAGES = {
     "torch.FloatStorage": torch.float32,

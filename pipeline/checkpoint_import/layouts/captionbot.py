@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from model.encoders import Shape, build_encoder
+from pipeline.checkpoint_import.layout import File, Imported, Words, required, with_our_marks
+from pipeline.checkpoint_import.rewriting import Part, named, pair, parts
 from pipeline.errors import BadInput
-from pipeline.importing.layouts import File, Imported, Words, required, with_our_marks
-from pipeline.importing.rewriting import Part, named, pair, parts
 
 _NAME = "captionbot"
 _FILES = ("resnet50….pt", "….pth.tar")

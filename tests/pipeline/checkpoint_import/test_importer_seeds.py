@@ -21,16 +21,22 @@ from model.vocabulary import END, PAD, START, UNKNOWN
 from pipeline.cli.main import app
 from pipeline.dataset_commands import run_preprocess
 from pipeline.datasets import read_wordmap
-from tests.importing.originals import captionbot, img2story, show_and_tell, tutorial
-from tests.importing.originals.lessons import WORDS, pickled
-from tests.importing.saving import save, settle
-from tests.importing.test_tutorial import MARKS, NAMES, WORD_MAP, checkpoint_of, word_map
-from tests.importing.test_tutorials_kin import names_for
 from tests.media import photograph
 from tests.pipeline.captioned import make_dataset
+from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import (
+    MARKS,
+    NAMES,
+    WORD_MAP,
+    checkpoint_of,
+    word_map,
+)
+from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell_kin import names_for
+from tests.pipeline.checkpoint_import.originals import captionbot, img2story, show_and_tell, tutorial
+from tests.pipeline.checkpoint_import.originals.lessons import WORDS, pickled
+from tests.pipeline.checkpoint_import.saving import save, settle
 from tests.pipeline.test_dataset_import import create_input_files
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "seeds.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "seeds.md"
 TUTORIALS = "BEST_checkpoint_coco_5_cap_per_img_5_min_word_freq.pth.tar"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torchvision
 from torch import Tensor, nn
 
-from tests.importing.originals import tutorial
+from tests.pipeline.checkpoint_import.originals import tutorial
 
 CHANNELS = 64
 

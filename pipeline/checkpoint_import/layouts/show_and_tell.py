@@ -13,10 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
+from pipeline.checkpoint_import import backbones
+from pipeline.checkpoint_import.layout import File, Imported, Words, required
+from pipeline.checkpoint_import.rewriting import Part, named, padded, pair, parts
 from pipeline.errors import BadInput
-from pipeline.importing import backbones
-from pipeline.importing.layouts import File, Imported, Words, required
-from pipeline.importing.rewriting import Part, named, padded, pair, parts
 
 _VOCABULARY = "vocab.pkl"
 

@@ -28,7 +28,7 @@ SENTENCES = {
     "officer": "a woman in a dark suit with a hat",
 }
 WORDS = tuple(dict.fromkeys(" ".join(SENTENCES.values()).split()))
-FLICKR8K = Path(__file__).resolve().parents[4] / "shared" / "data" / "flickr8k" / "images"
+FLICKR8K = Path(__file__).resolve().parents[5] / "shared" / "data" / "flickr8k" / "images"
 """Photographs beside the repository, where there are any."""
 
 

@@ -12,12 +12,12 @@ import torch
 
 from model.captioner import load_captioner
 from model.errors import GpucaptError
+from pipeline.checkpoint_import.importer import import_checkpoint
 from pipeline.errors import BadInput
-from pipeline.importing.importer import import_checkpoint
-from tests.importing.originals import tutorial
-from tests.importing.saving import save
-from tests.importing.test_import_errors import checkpoint, decoder, said
-from tests.importing.test_tutorial import NAMES, WORD_MAP, word_map
+from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import NAMES, WORD_MAP, word_map
+from tests.pipeline.checkpoint_import.originals import tutorial
+from tests.pipeline.checkpoint_import.saving import save
+from tests.pipeline.checkpoint_import.test_importer_errors import checkpoint, decoder, said
 
 __all__ = ["checkpoint"]
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.checkpoint_import.unpickling import read_file, state_dict_of
+from pipeline.checkpoint_import.word_maps import words_of
 from pipeline.errors import BadInput
-from pipeline.importing.unpickling import read_file, state_dict_of
-from pipeline.importing.word_maps import words_of
-from tests.importing.watching import Peak, nothing_runs
+from tests.pipeline.checkpoint_import.watching import Peak, nothing_runs
 
 Edit = tuple[float, int, bytes]
 """A place as a share of the file, how many bytes go there, and what comes instead."""

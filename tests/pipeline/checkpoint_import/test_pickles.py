@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.checkpoint_import import pickles
+from pipeline.checkpoint_import.unpickling import Module, UnsafeFile, read_file, state_dict_of
 from pipeline.errors import BadInput
-from pipeline.importing import pickles
-from pipeline.importing.unpickling import Module, UnsafeFile, read_file, state_dict_of
-from tests.importing.crafting import Call, Storage, pickled, tensor, torch_zip
-from tests.importing.watching import Peak, nothing_runs
+from tests.pipeline.checkpoint_import.crafting import Call, Storage, pickled, tensor, torch_zip
+from tests.pipeline.checkpoint_import.watching import Peak, nothing_runs
 
 MB = 2**20
 

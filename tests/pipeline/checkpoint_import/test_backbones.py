@@ -13,12 +13,17 @@ import torch
 from torch import nn
 
 from model.errors import GpucaptError
-from pipeline.importing import backbones
-from pipeline.importing.importer import import_checkpoint
-from tests.importing.originals import encoder_resnest, resnest, tutorial
-from tests.importing.saving import save, settle
-from tests.importing.test_tutorial import WORD_MAP, checkpoint_of, imported, word_map
+from pipeline.checkpoint_import import backbones
+from pipeline.checkpoint_import.importer import import_checkpoint
 from tests.media import Picture, photograph
+from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import (
+    WORD_MAP,
+    checkpoint_of,
+    imported,
+    word_map,
+)
+from tests.pipeline.checkpoint_import.originals import encoder_resnest, resnest, tutorial
+from tests.pipeline.checkpoint_import.saving import save, settle
 
 NAMES: dict[str, ModuleType] = {
     "models": tutorial,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from model.vocabulary import PAD
+from pipeline.checkpoint_import.layout import File
+from pipeline.checkpoint_import.unpickling import Module, UnsafeFile, state_dict_of
 from pipeline.errors import BadInput
-from pipeline.importing.layouts import File
-from pipeline.importing.unpickling import Module, UnsafeFile, state_dict_of
 
 _NEVER = -1e4
 """A logit so low that its word has no probability at all; fp16 has it, too."""

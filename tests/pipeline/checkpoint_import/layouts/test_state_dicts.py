@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torchvision import models
 
 from model.captioner import Captioner, load_captioner
-from pipeline.importing.importer import import_checkpoint
+from pipeline.checkpoint_import.importer import import_checkpoint
 from pipeline.media.images import decode_still
-from tests.importing.originals import captionbot, show_and_tell
-from tests.importing.originals.lessons import (
+from tests.media import Picture, photograph
+from tests.pipeline.checkpoint_import.originals import captionbot, show_and_tell
+from tests.pipeline.checkpoint_import.originals.lessons import (
     WORDS,
     more_photographs,
     photographs,
@@ -26,7 +27,6 @@ from tests.importing.originals.lessons import (
     spoken,
     teach,
 )
-from tests.media import Picture, photograph
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ from pipeline.reading import Work
 from pipeline.records.row import Row
 from pipeline.reports import write_outputs
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.source_stories import Storyteller
 from pipeline.sources.discovery import OUTPUT_NAMES
 from pipeline.stills import saved_key
 from pipeline.storage.base import Storage
 from pipeline.storage.write_guard import fenced
+from pipeline.stories.job_storyteller import Storyteller
 from pipeline.uploading import all_done, put_content, put_file
 
 _STORYTELLER = Storyteller()

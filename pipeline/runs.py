@@ -24,9 +24,9 @@ from pipeline.outcomes import (
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
-from pipeline.source_stories import check_provider
 from pipeline.sources.discovery import open_source
 from pipeline.storage.base import Storage, open_object, open_storage
+from pipeline.stories.job_storyteller import check_provider
 
 DONE, FAILED, SOME_SET_ASIDE = 0, 1, 3
 

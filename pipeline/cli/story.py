@@ -74,7 +74,7 @@ def new(
 ) -> None:
     """Begin a story."""
     from pipeline.stories import Material, start_story
-    from pipeline.story_files import (
+    from pipeline.stories.files import (
         new_story,
         picture_material,
         require_another,
@@ -131,7 +131,13 @@ def go_on(
 ) -> None:
     """Add a turn; with --steer, one that follows a line of your own, with --from what a picture shows."""
     from pipeline.stories import continue_story
-    from pipeline.story_files import line_of_picture, read_story, require_another, write_markdown, write_story
+    from pipeline.stories.files import (
+        line_of_picture,
+        read_story,
+        require_another,
+        write_markdown,
+        write_story,
+    )
 
     require_another(markdown, file, out, picture)
     if picture is not None and steer is not None:
@@ -162,7 +168,7 @@ def redo(
 ) -> None:
     """Tell a turn anew; those after it stay."""
     from pipeline.stories import redo_turn
-    from pipeline.story_files import read_story, require_another, write_markdown, write_story
+    from pipeline.stories.files import read_story, require_another, write_markdown, write_story
 
     require_another(markdown, file, out)
     if provider is not None:
@@ -181,7 +187,7 @@ def redo(
 def drop(file: File, turn: Number, out: Out = None, markdown: Markdown = None) -> None:
     """Leave a turn out; the first one cannot be."""
     from pipeline.stories import drop_turn
-    from pipeline.story_files import read_story, require_another, write_markdown, write_story
+    from pipeline.stories.files import read_story, require_another, write_markdown, write_story
 
     require_another(markdown, file, out)
     before = read_story(file)
@@ -195,7 +201,7 @@ def drop(file: File, turn: Number, out: Out = None, markdown: Markdown = None) -
 @story.command()
 def show(file: File) -> None:
     """List the turns with their numbers, who told them, and what steered them."""
-    from pipeline.story_files import read_story
+    from pipeline.stories.files import read_story
 
     found = read_story(file)
     typer.echo(found.title)
@@ -213,7 +219,7 @@ def export(
     ] = None,
 ) -> None:
     """Tell the whole story as Markdown."""
-    from pipeline.story_files import read_story, require_another, write_markdown
+    from pipeline.stories.files import read_story, require_another, write_markdown
 
     require_another(out, file)
     found = read_story(file)

@@ -1,9 +1,6 @@
 """Stories made of a source's captions, a picture's or a text; told, gone on with, steered, mended."""
 
-from pipeline.stories.providers import PROVIDERS, StoryFailed
-from pipeline.stories.story import Story, Turn
-from pipeline.stories.story_settings import StorySettings, require_endpoint, story_settings
-from pipeline.stories.telling import (
+from pipeline.stories.operations import (
     continue_story,
     drop_turn,
     material_of,
@@ -11,6 +8,9 @@ from pipeline.stories.telling import (
     redo_turn,
     start_story,
 )
+from pipeline.stories.providers import PROVIDERS, StoryFailed
+from pipeline.stories.story import Story, Turn
+from pipeline.stories.story_settings import StorySettings, require_endpoint, story_settings
 from pipeline.stories.timeline import Material
 
 __all__ = [

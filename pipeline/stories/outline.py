@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pipeline.stories.clock import duration, number
 from pipeline.stories.english import plural
+from pipeline.stories.number_words import duration, number
 from pipeline.stories.scenes import SAME_SCENE, Scene, condense, likeness
 from pipeline.stories.timeline import Timeline, spread
 

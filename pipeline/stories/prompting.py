@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from math import ceil
 
-from pipeline.stories.clock import duration
+from pipeline.stories.number_words import duration
 from pipeline.stories.providers import Wanted
 from pipeline.stories.scenes import Scene, condense
 from pipeline.stories.story import Turn

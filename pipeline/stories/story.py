@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 from model.errors import GpucaptError
 from pipeline.errors import one_line
-from pipeline.stories.answers import without_controls
+from pipeline.stories.llm_output import without_controls
 from pipeline.stories.timeline import Timeline, as_text
 
 FORMAT = 2

@@ -21,9 +21,9 @@ from pipeline.runs import conclude
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
-from pipeline.source_stories import check_provider
 from pipeline.storage.base import open_storage
 from pipeline.storage.local import LocalStorage
+from pipeline.stories.job_storyteller import check_provider
 from pipeline.streams.address import Address
 from pipeline.streams.camera import check_device
 from pipeline.streams.capturing import Capture, check_selection

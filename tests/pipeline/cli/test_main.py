@@ -13,7 +13,7 @@ from model.errors import GpucaptError
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.stories import Story
-from pipeline.story_files import tell_story
+from pipeline.stories.files import tell_story
 from tests.pipeline.jobs import caption, command, manifest, rows, run, write_stills
 
 HEAVY = ("torch", "cv2", "numpy", "PIL", "matplotlib", "boto3", "h5py", "jinja2", "airflow")

@@ -15,8 +15,8 @@ from model.errors import GpucaptError
 from pipeline.records.row import Row
 from pipeline.schemas import load_schema
 from pipeline.stories import Story, Turn, outline_story
-from pipeline.stories.clock import duration, number
 from pipeline.stories.english import Phrase, article, participle, plural, third_person
+from pipeline.stories.number_words import duration, number
 from pipeline.stories.scenes import condense, find_scenes
 from tests.pipeline.report_rows import bad_still, film_row, info, long_film, still_row
 

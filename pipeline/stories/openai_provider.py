@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import one_line
-from pipeline.stories.answers import Listening, problem_with, story_text, without_controls
 from pipeline.stories.endpoint_errors import Adaptable, Passing, understood
+from pipeline.stories.llm_output import Listening, problem_with, story_text, without_controls
 from pipeline.stories.prompting import answer_tokens, messages_for
 from pipeline.stories.providers import StoryFailed, Told, Wanted
 from pipeline.stories.story import Turn

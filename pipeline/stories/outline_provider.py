@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.stories.clock import duration, number
+from pipeline.stories.number_words import duration, number
 from pipeline.stories.outline import outline_paragraphs, series
 from pipeline.stories.outline_texts import opening_of_text, sentences_of, words_of
 from pipeline.stories.providers import StoryFailed, Told, Wanted

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.stories import Turn
-from pipeline.stories.answers import Listening, problem_with, story_text
+from pipeline.stories.llm_output import Listening, problem_with, story_text
 from pipeline.stories.prompting import Message, answer_tokens, messages_for, tokens
 from pipeline.stories.providers import Wanted
 from pipeline.stories.timeline import Material, timeline_of
@@ -168,7 +168,7 @@ def test_what_was_cut_off_ends_well(answer: str, text: str) -> None:
         "Ein Hund läuft über die Wiese, und niemand weiß, warum.",
         "狗在草地上跑，孩子们笑着看它。",
         "На траве бежит собака.",
-        (Path(__file__).parents[2] / "LICENSE").read_text(encoding="utf-8"),
+        (Path(__file__).parents[3] / "LICENSE").read_text(encoding="utf-8"),
     ],
 )
 def test_stories_in_any_language_are_no_nonsense(text: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 from pipeline.errors import WrongUsage
 from pipeline.records.row import Row
 from pipeline.records.source_info import SourceInfo
-from pipeline.stories.answers import without_controls
-from pipeline.stories.outline_turns import Outline
+from pipeline.stories.llm_output import without_controls
+from pipeline.stories.outline_provider import Outline
 from pipeline.stories.providers import PROVIDERS, Provider, Told, Wanted
 from pipeline.stories.story import Story, Turn
 from pipeline.stories.story_settings import StorySettings, story_settings
@@ -124,7 +124,7 @@ def _provider(name: str, settings: StorySettings | None) -> Provider:
     if name == "outline":
         return Outline()
     if name == "openai":
-        from pipeline.stories.endpoint import Endpoint
+        from pipeline.stories.openai_provider import Endpoint
 
         return Endpoint(settings or story_settings())
     raise WrongUsage(f"nobody called {name!r} tells stories; name one of {', '.join(PROVIDERS)}")

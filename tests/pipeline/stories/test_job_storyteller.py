@@ -16,8 +16,8 @@ from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.ingest import Planning, finish, run_shard
 from pipeline.records.settings import CaptionSettings, Resources
-from pipeline.source_stories import Storyteller
 from pipeline.stories import Story
+from pipeline.stories.job_storyteller import Storyteller
 from tests.pipeline.jobs import (
     caption,
     caption_command,

@@ -24,7 +24,7 @@ HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"
 WRITE = r"""
 import re, sys
 from pathlib import Path
-from tests.pipeline.test_run_page import written
+from tests.pipeline.reports.test_run_page import written
 written(Path(sys.argv[2]), int(sys.argv[1]))
 print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 """
@@ -215,7 +215,7 @@ def test_a_hundred_thousand_sources_take_no_more_memory_than_ten_thousand(tmp_pa
     def peak_kib(count: int) -> int:
         """The most memory that a process of its own had while it wrote a page of ``count`` sources."""
         command = [sys.executable, "-c", WRITE, str(count), str(tmp_path / str(count))]
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[3]
         return int(subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout)
 
     assert peak_kib(100_000) < peak_kib(10_000) + 6 * 1024

@@ -28,7 +28,7 @@ print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 def peak_kib(count: int, directory: Path) -> int:
     """The most memory that a process of its own had while it wrote the outputs of ``count`` rows."""
     directory.mkdir()
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", WRITE, str(count), str(directory)]
     return int(subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout)
 

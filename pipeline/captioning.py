@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.batching import Batcher, Slot, Words, fill
-from pipeline.claims import ClaimLost, Claims
 from pipeline.errors import BadInput
 from pipeline.fetching import Fetcher
 from pipeline.intake import InFlight, Intake, Message
@@ -26,7 +25,6 @@ from pipeline.models.lazy_model import LazyModel
 from pipeline.models.resolve import Model
 from pipeline.orders import Order, Sink, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
-from pipeline.pieces import Mark
 from pipeline.publishing import discard, publish, sweep
 from pipeline.reading import Chunk, End, Failed, Work
 from pipeline.runtime.bounded_queue import Channel, Stopped
@@ -34,9 +32,11 @@ from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.signals import Interrupted
 from pipeline.sources.discovery import Piece
-from pipeline.stills import saved_rows
+from pipeline.state.conditional_upload import THREADS as UPLOADERS
+from pipeline.state.leases import ClaimLost, Claims
+from pipeline.state.piece_marks import Mark
+from pipeline.state.still_rows import saved_rows
 from pipeline.storage.write_guard import fenced
-from pipeline.uploading import THREADS as UPLOADERS
 from pipeline.writing import Writer
 
 if TYPE_CHECKING:

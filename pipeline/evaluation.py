@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.code_version import code_version
-from pipeline.manifest import now
 from pipeline.models.resolve import Model, resolve_model
 from pipeline.runtime.progress import log_progress
+from pipeline.state.manifest import now
 from pipeline.storage import staging
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from functools import partial
 
 from model.errors import GpucaptError
-from pipeline.claims import Claims
 from pipeline.errors import BadInput
 from pipeline.ingest_runs import ModelUsed, Plan, RunFolder
 from pipeline.joining import Joiner, PieceOutcomes
-from pipeline.manifest import now
 from pipeline.outcomes import Input, Outcomes, Run, Totals, write_run_csv, write_run_report, write_summary
 from pipeline.runtime.config import tuning
 from pipeline.runtime.signals import Interrupted, stopped_by_signals
+from pipeline.state.leases import Claims
+from pipeline.state.manifest import now
 from pipeline.storage.base import Storage, open_storage
 
 _MOVES_AT_ONCE = 16

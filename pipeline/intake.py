@@ -10,25 +10,25 @@ from dataclasses import asdict, replace
 from itertools import islice
 
 from model.errors import GpucaptError
-from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fetching import Fetcher
-from pipeline.fingerprints import Snapshot
-from pipeline.manifest import read_done
 from pipeline.models.lazy_model import LazyModel
 from pipeline.orders import Order, inputs_of
 from pipeline.outcomes import Input, Outcome, PieceDone
-from pipeline.pieces import Mark, parts_of
 from pipeline.reading import Chunk, End, Failed, Reader, Work, reason_of
 from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.progress import Progress
 from pipeline.sources.discovery import Piece, SetAside, Source, still_entries
-from pipeline.stills import saved_rows
+from pipeline.state.fingerprints import Snapshot
+from pipeline.state.leases import Claim, ClaimLost, Claims
+from pipeline.state.manifest import read_done
+from pipeline.state.piece_marks import Mark, parts_of
+from pipeline.state.segment_mark import SegmentMark
+from pipeline.state.still_rows import saved_rows
 from pipeline.storage.base import Entry
 from pipeline.storage.relative_urls import film_links
 from pipeline.storage.write_guard import fenced
-from pipeline.streams.mark import SegmentMark
 from pipeline.turns import Turns
 
 _log = logging.getLogger("gpucapt")

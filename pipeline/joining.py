@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from pipeline.claims import Claim, Claims
 from pipeline.errors import BadInput
-from pipeline.fingerprints import Snapshot, rows_digest
 from pipeline.ingest_runs import ModelUsed
-from pipeline.manifest import read_done
 from pipeline.outcomes import Input, OnDisk, Outcome, PieceDone
-from pipeline.parts import Parts
 from pipeline.publishing import discard, publish
 from pipeline.reading import Work
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings
 from pipeline.records.source_info import Kind, SourceInfo
 from pipeline.sources.discovery import Source
-from pipeline.stills import Illustrations, join, saved_rows
+from pipeline.state.fingerprints import Snapshot, rows_digest
+from pipeline.state.leases import Claim, Claims
+from pipeline.state.manifest import read_done
+from pipeline.state.parts import Parts
+from pipeline.state.still_rows import Illustrations, join, saved_rows
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.relative_urls import film_links
 

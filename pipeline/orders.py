@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.fingerprints import Snapshot
 from pipeline.outcomes import Input, Outcome
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.sources.discovery import SetAside, Source
-from pipeline.stills import name_of
+from pipeline.state.fingerprints import Snapshot
+from pipeline.state.still_rows import name_of
 from pipeline.storage.base import Entry, Storage
 
 

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.claims import Claim, ClaimLost, Claims, claimed_keys
 from pipeline.errors import BadInput
-from pipeline.manifest import NAME as MANIFEST
-from pipeline.manifest import Counts, Manifest, describe, manifest_key, read_done
-from pipeline.parts import Parts, find_parts
 from pipeline.reading import Work
 from pipeline.records.row import Row
 from pipeline.reports import write_outputs
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.sources.discovery import OUTPUT_NAMES
-from pipeline.stills import saved_key
+from pipeline.state.conditional_upload import all_done, put_content, put_file
+from pipeline.state.leases import Claim, ClaimLost, Claims, claimed_keys
+from pipeline.state.manifest import NAME as MANIFEST
+from pipeline.state.manifest import Counts, Manifest, describe, manifest_key, read_done
+from pipeline.state.parts import Parts, find_parts
+from pipeline.state.still_rows import saved_key
 from pipeline.storage.base import Storage
 from pipeline.storage.write_guard import fenced
 from pipeline.stories.job_storyteller import Storyteller
-from pipeline.uploading import all_done, put_content, put_file
 
 _STORYTELLER = Storyteller()
 """One a process, so that all sources know of an endpoint that is down."""

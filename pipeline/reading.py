@@ -13,21 +13,21 @@ from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.claims import Claim, ClaimLost
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.fetching import Fetcher
-from pipeline.fingerprints import Snapshot
 from pipeline.media.frame import Feed, Frame, Known, Passage, read_video
 from pipeline.media.images import decode_still, thumbnail
 from pipeline.models.lazy_model import LazyModel
 from pipeline.orders import Order
-from pipeline.parts import Parts
-from pipeline.pieces import unfinished_rows
 from pipeline.records.row import Row, is_illustrated
 from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Stopped
 from pipeline.sources.discovery import Source
-from pipeline.stills import Illustrations, join, name_of, saved_rows
+from pipeline.state.fingerprints import Snapshot
+from pipeline.state.leases import Claim, ClaimLost
+from pipeline.state.parts import Parts
+from pipeline.state.piece_marks import unfinished_rows
+from pipeline.state.still_rows import Illustrations, join, name_of, saved_rows
 from pipeline.storage.base import Entry
 
 if TYPE_CHECKING:

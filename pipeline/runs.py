@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from model.errors import GpucaptError
 from pipeline.captioning import Job
-from pipeline.manifest import now
 from pipeline.models.resolve import resolve_model
 from pipeline.orders import Order
 from pipeline.outcomes import (
@@ -25,6 +24,7 @@ from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
 from pipeline.sources.discovery import open_source
+from pipeline.state.manifest import now
 from pipeline.storage.base import Storage, open_object, open_storage
 from pipeline.stories.job_storyteller import check_provider
 

@@ -6,10 +6,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pipeline.claims import ClaimLost
 from pipeline.reading import Chunk, End, Work
 from pipeline.records.row import Row
 from pipeline.runtime.bounded_queue import Stopped
+from pipeline.state.leases import ClaimLost
 from pipeline.storage.write_guard import fenced
 
 ROWS_A_PART = 256

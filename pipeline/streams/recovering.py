@@ -9,20 +9,20 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.claims import Claim, ClaimLost, Claims
 from pipeline.errors import BadInput
-from pipeline.fingerprints import Snapshot
-from pipeline.manifest import read_done
 from pipeline.media.frame import Frame
 from pipeline.orders import Sink
 from pipeline.outcomes import Outcome
-from pipeline.parts import Parts, find_segments
 from pipeline.publishing import discard, publish
 from pipeline.reading import Work
 from pipeline.sources.discovery import Source
+from pipeline.state.fingerprints import Snapshot
+from pipeline.state.leases import Claim, ClaimLost, Claims
+from pipeline.state.manifest import read_done
+from pipeline.state.parts import Parts, find_segments
+from pipeline.state.segment_mark import SegmentMark
 from pipeline.storage.base import Storage
 from pipeline.storage.write_guard import fenced
-from pipeline.streams.mark import SegmentMark
 
 _log = logging.getLogger("gpucapt")
 

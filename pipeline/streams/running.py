@@ -11,8 +11,6 @@ from pathlib import Path
 
 from model.errors import GpucaptError
 from pipeline.captioning import Job
-from pipeline.claims import Claim, ClaimLost, Claims
-from pipeline.manifest import manifest_key, now
 from pipeline.models.resolve import resolve_model
 from pipeline.orders import Order
 from pipeline.outcomes import Input, Outcome, Outcomes, Run, new_run_id
@@ -21,6 +19,8 @@ from pipeline.runs import conclude
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
+from pipeline.state.leases import Claim, ClaimLost, Claims
+from pipeline.state.manifest import manifest_key, now
 from pipeline.storage.base import open_storage
 from pipeline.storage.local import LocalStorage
 from pipeline.stories.job_storyteller import check_provider

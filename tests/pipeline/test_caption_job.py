@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from model.errors import GpucaptError
-from pipeline.claims import Claims, claim_key
-from pipeline.parts import Parts
 from pipeline.records.row import Row
 from pipeline.records.settings import Resources
+from pipeline.state.leases import Claims, claim_key
+from pipeline.state.parts import Parts
 from pipeline.storage.base import open_storage
 from tests.media import write_photograph, write_video
 from tests.pipeline.jobs import (

@@ -10,10 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pipeline.manifest import read_done
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runs import CaptionRun
 from pipeline.schemas import SchemaName, load_schema
+from pipeline.state.manifest import read_done
 from pipeline.storage.base import open_storage
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.report_rows import Written, picture

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.claims import ClaimLost
 from pipeline.ingest import Planning, finish, run_shard
-from pipeline.parts import Parts
-from pipeline.pieces import Mark, cut_film, cut_folder
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings
 from pipeline.sources.discovery import Source
+from pipeline.state.leases import ClaimLost
+from pipeline.state.parts import Parts
+from pipeline.state.piece_marks import Mark, cut_film, cut_folder
 from pipeline.storage.base import Entry
 from tests.media import ffmpeg, write_video
 from tests.model.tiny import make_tiny_checkpoint

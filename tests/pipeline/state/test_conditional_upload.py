@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.claims import Claim, ClaimLost, Claims, claim_key
+from pipeline.state.conditional_upload import put_content, put_file
+from pipeline.state.leases import Claim, ClaimLost, Claims, claim_key
 from pipeline.storage.base import Storage, open_storage
-from pipeline.uploading import put_content, put_file
 
 KEY = "clip.mp4/captions.csv"
 

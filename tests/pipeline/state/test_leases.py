@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.claims
-from pipeline.claims import Claim, ClaimLost, Claims, claim_key
+import pipeline.state.leases
 from pipeline.runtime.process_identity import Process
+from pipeline.state.leases import Claim, ClaimLost, Claims, claim_key
 from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.write_guard import fenced
 
@@ -161,7 +161,7 @@ def test_what_a_worker_gave_up_it_can_take_again_at_once(storage: Storage) -> No
 def test_what_is_remembered_of_others_claims_is_bounded(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.claims, "_MOST_SEEN", 3)
+    monkeypatch.setattr(pipeline.state.leases, "_MOST_SEEN", 3)
     first, second = Claims(storage, lease_s=0.5), Claims(storage, lease_s=0.5)
     for key in "abcde":
         assert first.take(key) is not None and second.take(key) is None
@@ -185,7 +185,7 @@ def test_a_worker_renews_what_it_holds_for_as_long_as_it_works(storage: Storage)
 
 def test_the_claim_of_a_killed_process_is_free_at_once_even_before_it_is_reaped(storage: Storage) -> None:
     code = (
-        "import sys, time; from pipeline.claims import Claims\n"
+        "import sys, time; from pipeline.state.leases import Claims\n"
         "from pipeline.storage.base import open_storage\n"
         "Claims(open_storage(sys.argv[1])).take('clip.mp4'); print('claimed', flush=True); time.sleep(600)"
     )

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.manifest import read_done
 from pipeline.records.row import Row
+from pipeline.state.manifest import read_done
 from pipeline.storage.base import Storage
 
 _FOLDER = ".gpucapt/parts"

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.errors import StorageUnavailable
-from pipeline.fingerprints import Snapshot
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings, Kind
+from pipeline.state.fingerprints import Snapshot
 from pipeline.storage.base import Entry
 
 FILES = (Entry("a/1.jpg", 10, "e1", 1.0), Entry("a/2.jpg", 20, "e2", 2.0))

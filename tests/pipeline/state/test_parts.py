@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.parts import Parts, find_parts, merge
 from pipeline.records.row import Row
+from pipeline.state.parts import Parts, find_parts, merge
 from pipeline.storage.base import Storage, open_storage
 
 FINGERPRINT = f"{'a' * 16}-{'b' * 32}"

@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.parts import Parts, find_parts
 from pipeline.records.row import Row
 from pipeline.sources.discovery import Piece, Source
+from pipeline.state.parts import Parts, find_parts
 from pipeline.storage.base import Entry, Storage
 
 COST_OF_A_STILL = 32 << 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from pipeline.parts import Parts
 from pipeline.records.source_info import SourceInfo
+from pipeline.state.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.records.row import MAX_ILLUSTRATED, Row
-from pipeline.stills import Illustrations, join
+from pipeline.state.still_rows import Illustrations, join
 from pipeline.storage.base import Entry
 
 folders = st.dictionaries(st.text(min_size=1, max_size=3), st.sampled_from(["1", "2"]), max_size=12)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, wait
 from pathlib import Path
 
-from pipeline.claims import Claim
+from pipeline.state.leases import Claim
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.write_guard import fenced
 

@@ -1,0 +1,1 @@
+"""What lets a killed run go on: leases, fingerprints, parts, manifests."""

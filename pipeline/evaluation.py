@@ -25,7 +25,7 @@ from pipeline.storage import staging
 if TYPE_CHECKING:
     from model.captioner import Captioner
     from model.metrics import Scores
-    from pipeline.datasets import CaptionedPictures
+    from pipeline.datasets.captioned_pictures import CaptionedPictures
 
 SCORES, CAPTIONS, PAGE = "scores.json", "captions.jsonl", "evaluation.html"
 
@@ -70,7 +70,7 @@ def _evaluate(
     captioner: Captioner, model: Model, data: Path, how: Evaluating, out: str | None
 ) -> dict[str, Any]:
     from model.metrics import score_captions
-    from pipeline.datasets import CaptionedPictures
+    from pipeline.datasets.captioned_pictures import CaptionedPictures
 
     pictures = CaptionedPictures(data, how.split)
     began = time.monotonic()

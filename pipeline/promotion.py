@@ -180,7 +180,7 @@ def _expect_of_gate(facts: dict[str, Any], gate: Gate, evaluation: str | None) -
 
 def _identity(data: str) -> dict[str, Any]:
     """What tells one dataset from another."""
-    from pipeline.datasets import MANIFEST, read_manifest
+    from pipeline.datasets.captioned_pictures import MANIFEST, read_manifest
 
     with staging.input_folder(data, wanted=lambda key: key == MANIFEST) as folder:
         manifest = read_manifest(folder)

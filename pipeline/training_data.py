@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from model.captioner import CaptionNetwork
     from model.recipe import Recipe
     from model.training import Data
-    from pipeline.datasets import CaptionedPictures
+    from pipeline.datasets.captioned_pictures import CaptionedPictures
 
 
 def store_views(
@@ -30,7 +30,7 @@ def store_views(
 
     from model.processes import here, wait_for_all
     from model.training import encode_views
-    from pipeline.datasets import CaptionedPictures, store_features
+    from pipeline.datasets.captioned_pictures import CaptionedPictures, store_features
 
     me = here()
     encoder = _digest(network.encoder)
@@ -79,8 +79,8 @@ def load_data(data: Path, recipe: Recipe, features: Path | None, channels: str =
     from model.processes import here
     from model.stages import Batch
     from model.training import Data
-    from pipeline.datasets import CaptionedPictures
-    from pipeline.epoch_batches import EpochBatches
+    from pipeline.datasets.batch_sampler import EpochBatches
+    from pipeline.datasets.captioned_pictures import CaptionedPictures
 
     me = here()
 

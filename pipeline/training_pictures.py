@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from model.epoch_log import Epoch, Listeners
-    from pipeline.datasets import CaptionedPictures
+    from pipeline.datasets.captioned_pictures import CaptionedPictures
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _TILE, _LINE, _GAP = 128, 18, 4  # pixels: a picture, a line of text, between th
 def listeners(data: Path, output: staging.Output) -> Listeners:
     """What to do after each epoch: draw, and send OUT where it lies in an object store."""
     from model.epoch_log import Listeners
-    from pipeline.datasets import CaptionedPictures
+    from pipeline.datasets.captioned_pictures import CaptionedPictures
 
     validation = CaptionedPictures(data, "val")
 

@@ -43,7 +43,7 @@ def train(
 
     Raises Stopped after a signal; `checkpoint/` then is the best network so far.
     """
-    from pipeline.datasets import read_manifest, read_wordmap
+    from pipeline.datasets.captioned_pictures import read_manifest, read_wordmap
 
     began = time.time()
     manifest, vocabulary = read_manifest(data), read_wordmap(data)

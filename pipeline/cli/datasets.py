@@ -81,7 +81,7 @@ def preprocess(
     Does nothing where OUT holds the same already; goes on where a run was killed. dataset.html in OUT shows
     what it consists of.
     """
-    from pipeline.dataset_commands import run_preprocess
+    from pipeline.datasets.job import run_preprocess
     from pipeline.runtime.signals import Interrupted, raised_on_sigterm
 
     settings: dict[str, Any] = {
@@ -121,7 +121,7 @@ def import_dataset(
 
     Checks them, and writes dataset.json and references beside them; changes nothing that is there.
     """
-    from pipeline.dataset_commands import run_import_dataset
+    from pipeline.datasets.job import run_import_dataset
 
     if channels not in ("rgb", "bgr"):
         raise typer.BadParameter(f"channels must be rgb or bgr, not {channels!r}")

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.preparation import Preparation
-from pipeline.annotations import Example
+from pipeline.datasets.annotations import Example
+from pipeline.datasets.preprocess import Preprocessing, preprocess
 from pipeline.media.frame import read_video
 from pipeline.media.images import decode_still
-from pipeline.preprocessing import Preprocessing, preprocess
 from pipeline.records.frame_selection import Selection
 from tests.benchmarks.captioning import on_one_core
 from tests.benchmarks.measuring import Contender, in_turns

@@ -16,7 +16,12 @@ from model.epoch_log import Listeners, read_rows
 from model.recipe import Recipe
 from model.stages import StagePlan
 from model.training import run_stage
-from pipeline.datasets import CaptionedPictures, read_manifest, read_wordmap, store_features
+from pipeline.datasets.captioned_pictures import (
+    CaptionedPictures,
+    read_manifest,
+    read_wordmap,
+    store_features,
+)
 from pipeline.training_data import load_data
 from pipeline.training_run import plan_stages
 from tests.benchmarks import plain_training

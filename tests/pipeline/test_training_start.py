@@ -15,7 +15,7 @@ import torch
 from model.captioner import load_captioner
 from model.errors import GpucaptError
 from model.recipe import Recipe
-from pipeline.datasets import CaptionedPictures
+from pipeline.datasets.captioned_pictures import CaptionedPictures
 from pipeline.training_commands import run_train
 from pipeline.training_run import _config
 from tests.media import photograph

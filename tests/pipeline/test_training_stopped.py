@@ -31,7 +31,7 @@ from model.stages import Batch, Stage, StagePlan
 from model.stopping import Stopped
 from model.training import Data, run_stage
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from pipeline.epoch_batches import EpochBatches, Pick
+from pipeline.datasets.batch_sampler import EpochBatches, Pick
 from tests.model.tiny import WORDS
 
 PICTURES = 18

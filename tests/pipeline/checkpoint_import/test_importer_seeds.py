@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from model.errors import GpucaptError
 from model.vocabulary import END, PAD, START, UNKNOWN
 from pipeline.cli.main import app
-from pipeline.dataset_commands import run_preprocess
-from pipeline.datasets import read_wordmap
+from pipeline.datasets.captioned_pictures import read_wordmap
+from pipeline.datasets.job import run_preprocess
 from tests.media import photograph
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import (
@@ -34,7 +34,7 @@ from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell_kin import na
 from tests.pipeline.checkpoint_import.originals import captionbot, img2story, show_and_tell, tutorial
 from tests.pipeline.checkpoint_import.originals.lessons import WORDS, pickled
 from tests.pipeline.checkpoint_import.saving import save, settle
-from tests.pipeline.test_dataset_import import create_input_files
+from tests.pipeline.datasets.test_import_hdf5 import create_input_files
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "seeds.md"
 TUTORIALS = "BEST_checkpoint_coco_5_cap_per_img_5_min_word_freq.pth.tar"

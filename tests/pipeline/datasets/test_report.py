@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.annotations import Example
-from pipeline.preprocessing import Preprocessing, preprocess
+from pipeline.datasets.annotations import Example
+from pipeline.datasets.preprocess import Preprocessing, preprocess
 from tests.media import write_photograph
 from tests.pipeline.captioned import SUBJECTS
 from tests.services.browser import chromium

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline.cli.main import app
-from pipeline.dataset_commands import run_import_dataset, run_preprocess
-from pipeline.datasets import CaptionedPictures, read_manifest, read_wordmap
+from pipeline.datasets.captioned_pictures import CaptionedPictures, read_manifest, read_wordmap
+from pipeline.datasets.job import run_import_dataset, run_preprocess
 from pipeline.evaluation import Evaluating, run_evaluate
 from pipeline.training_commands import run_train
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from model.preparation import Preparation
-from pipeline.annotations import Example
-from pipeline.near_duplicates import MOST_BITS, alike, suspected
-from pipeline.picture_rows import dhash
-from pipeline.preprocessing import Preprocessing, preprocess
+from pipeline.datasets.annotations import Example
+from pipeline.datasets.hdf5_workers import dhash
+from pipeline.datasets.near_duplicates import MOST_BITS, alike, suspected
+from pipeline.datasets.preprocess import Preprocessing, preprocess
 from tests.media import PHOTOGRAPHS, photograph
 
 SETTINGS = Preprocessing(min_word_freq=0, image_size=64, workers=2)

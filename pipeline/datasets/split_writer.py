@@ -11,10 +11,19 @@ from functools import partial
 from pathlib import Path
 
 from model.errors import GpucaptError
-from pipeline import picture_store as store
-from pipeline.annotations import Example
-from pipeline.dataset_plan import Plan
-from pipeline.picture_rows import Journal, Row, Work, blocks, check_rows, run_all, workers, write_rows
+from pipeline.datasets import hdf5_layout as store
+from pipeline.datasets.annotations import Example
+from pipeline.datasets.hdf5_workers import (
+    Journal,
+    Row,
+    Work,
+    blocks,
+    check_rows,
+    run_all,
+    workers,
+    write_rows,
+)
+from pipeline.datasets.plan import Plan
 
 Progress = Callable[[int, int], None]
 

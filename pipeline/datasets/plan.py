@@ -11,10 +11,10 @@ from typing import Any
 
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
-from pipeline.annotations import SPLITS, Example, in_folders
-from pipeline.picture_folder import PictureFolder
+from pipeline.datasets.annotations import SPLITS, Example, in_folders
+from pipeline.datasets.picture_sources import PictureFolder
+from pipeline.datasets.splits import missing_splits, with_splits
 from pipeline.runtime.cpu_limits import available_cores
-from pipeline.splits import missing_splits, with_splits
 
 _VERSION = 1
 """Of how inputs become outputs: with another one, what is there already is not the same."""

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from model.errors import GpucaptError
+from pipeline.datasets.picture_sources import read_picture
 from pipeline.errors import BadInput
-from pipeline.picture_folder import read_picture
 from pipeline.runtime.malloc import keep_freed_memory
 
 if TYPE_CHECKING:

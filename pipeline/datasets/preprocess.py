@@ -1,9 +1,9 @@
-"""Captioned pictures to HDF5 and JSON, as `pipeline/datasets.py` describes and reads them.
+"""Captioned pictures to HDF5 and JSON, as `captioned_pictures.py` describes and reads them.
 
 All is made in a folder of its own, `.preprocess` in the dataset's, which a killed run is resumed from:
 
     plan.json       of which inputs this is the work
-    <SPLIT>.hdf5    the pictures (`picture_store.py`); <SPLIT>.rows: which are there (`picture_rows.py`)
+    <SPLIT>.hdf5    the pictures (`hdf5_layout.py`); <SPLIT>.rows: which are there (`hdf5_workers.py`)
     files/          the rest of what is about to be published
 
 It is checked, then moved to its place, dataset.json last. What was published before stays until then.
@@ -25,13 +25,13 @@ from typing import Any
 
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
-from pipeline.annotations import Example
-from pipeline.dataset_plan import Plan, Preprocessing, plan
-from pipeline.dataset_report import NAME as PAGE
-from pipeline.dataset_report import write_report
-from pipeline.datasets import MANIFEST
+from pipeline.datasets.annotations import Example
+from pipeline.datasets.captioned_pictures import MANIFEST
+from pipeline.datasets.plan import Plan, Preprocessing, plan
+from pipeline.datasets.report import NAME as PAGE
+from pipeline.datasets.report import write_report
+from pipeline.datasets.split_writer import Kept, Progress, lay_out, write_pictures
 from pipeline.errors import one_line
-from pipeline.split_pictures import Kept, Progress, lay_out, write_pictures
 
 __all__ = ["WORK", "Preprocessing", "Report", "preprocess", "write_dataset"]
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets import CaptionedPictures, store_features
-from pipeline.epoch_batches import EpochBatches
+from pipeline.datasets.batch_sampler import EpochBatches
+from pipeline.datasets.captioned_pictures import CaptionedPictures, store_features
 from tests.pipeline.written_dataset import write_dataset
 
 PICTURES = 21

@@ -1,4 +1,4 @@
-"""What `gpucapt preprocess` does, between the command line and `pipeline/preprocessing.py`."""
+"""What `gpucapt preprocess` does, between the command line and `pipeline/datasets/preprocess.py`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pipeline.storage import staging
 from pipeline.storage.base import is_s3, open_object, open_storage
 
 if TYPE_CHECKING:
-    from pipeline.dataset_plan import Plan
-    from pipeline.preprocessing import Report
+    from pipeline.datasets.plan import Plan
+    from pipeline.datasets.preprocess import Report
 
 _READERS = 16
 """Pictures of an object store that are read at the same time: that is waiting, as a rule."""
@@ -50,10 +50,10 @@ def run_preprocess(
     Returns:
         What other programs want to know: `dataset`, `fingerprint`, `pictures`, `changed`.
     """
-    from pipeline.annotations import as_file_name, read_annotations
-    from pipeline.dataset_plan import Preprocessing, plan
-    from pipeline.preprocessing import is_done, report_of
-    from pipeline.splits import parse_shares
+    from pipeline.datasets.annotations import as_file_name, read_annotations
+    from pipeline.datasets.plan import Preprocessing, plan
+    from pipeline.datasets.preprocess import is_done, report_of
+    from pipeline.datasets.splits import parse_shares
 
     began = time.monotonic()
     if splits is not None:
@@ -93,7 +93,7 @@ def run_preprocess(
 
 def run_import_dataset(folder: str, channels: str) -> dict[str, Any]:
     """Make an earlier captioner's HDF5 files usable where they lie; returns what ``run_preprocess`` does."""
-    from pipeline.dataset_import import import_dataset
+    from pipeline.datasets.import_hdf5 import import_dataset
 
     if is_s3(folder):
         raise GpucaptError(
@@ -189,8 +189,8 @@ class _Place:
 
     def published(self) -> dict[str, Any]:
         """dataset.json of what is there; empty without one."""
-        from pipeline.datasets import MANIFEST
-        from pipeline.preprocessing import parse_published, read_published
+        from pipeline.datasets.captioned_pictures import MANIFEST
+        from pipeline.datasets.preprocess import parse_published, read_published
 
         if self._storage is None:
             return read_published(staging.local(self.url))
@@ -206,7 +206,7 @@ class _Place:
 
     def write(self, planned: Plan, published: dict[str, Any]) -> Report:
         """Do what is planned. A run that is killed goes on from what it left, on the same machine."""
-        from pipeline.preprocessing import WORK, stale_files, write_dataset
+        from pipeline.datasets.preprocess import WORK, stale_files, write_dataset
 
         progress = log_progress("pictures")
         with staging.output_folder(self.url) as output:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.annotations import SPLITS, Example
+from pipeline.datasets.annotations import SPLITS, Example
 from pipeline.errors import WrongUsage
 
 DEFAULT_SHARES = (0.8, 0.1, 0.1)

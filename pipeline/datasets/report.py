@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from pipeline.dataset_plan import Plan
+from pipeline.datasets.plan import Plan
+from pipeline.datasets.split_writer import Kept
 from pipeline.reports.text import printable
-from pipeline.split_pictures import Kept
 
 if TYPE_CHECKING:
     import h5py
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.near_duplicates import Pair
+    from pipeline.datasets.near_duplicates import Pair
 
 NAME = "dataset.html"
 MARKS = frozenset({PAD, UNKNOWN, START, END})
@@ -119,7 +119,7 @@ def write_report(
 
 def _confirmed(kept: Mapping[str, Kept], files: Mapping[str, h5py.File]) -> list[Pair]:
     """Pairs whose hashes are close and whose pictures are alike."""
-    from pipeline.near_duplicates import LEAST_ALIKE, alike, suspected
+    from pipeline.datasets.near_duplicates import LEAST_ALIKE, alike, suspected
 
     def picture(where: tuple[str, int]) -> NDArray[np.uint8]:
         return _picture(files, *where)
@@ -129,7 +129,7 @@ def _confirmed(kept: Mapping[str, Kept], files: Mapping[str, h5py.File]) -> list
 
 
 def _picture(files: Mapping[str, h5py.File], split: str, position: int) -> NDArray[np.uint8]:
-    from pipeline.picture_store import DATASET
+    from pipeline.datasets.hdf5_layout import DATASET
 
     picture: NDArray[np.uint8] = files[split][DATASET][position]
     return picture

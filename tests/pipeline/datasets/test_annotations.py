@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.annotations import Example, as_file_name, read_annotations
-from pipeline.splits import missing_splits, parse_shares, with_splits
+from pipeline.datasets.annotations import Example, as_file_name, read_annotations
+from pipeline.datasets.splits import missing_splits, parse_shares, with_splits
 
 
 def write(path: Path, content: str | dict[str, Any]) -> Path:

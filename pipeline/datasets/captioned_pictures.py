@@ -17,7 +17,7 @@ In the dataset's folder, for each SPLIT of TRAIN, VAL, TEST and with
 
 The names and the first, second, third and fifth file are those of the Show-Attend-and-Tell tutorial, so its
 readers accept them. What it has written itself is read here once `gpucapt import-dataset` has added the rest
-(`pipeline/dataset_import.py`); there `channels` in dataset.json is "bgr" where the pictures are. A word is
+(`import_hdf5.py`); there `channels` in dataset.json is "bgr" where the pictures are. A word is
 kept when the train split has it more than `min_word_freq` times.
 """
 
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
-from pipeline.epoch_batches import Pick
+from pipeline.datasets.batch_sampler import Pick
 
 if TYPE_CHECKING:
     import h5py
@@ -45,7 +45,7 @@ class CaptionedPictures:
     """One split of a preprocessed dataset, for a torch DataLoader that asks for whole batches.
 
     `features`: the HDF5 file of `store_features`, read in place of the pictures. Which of a picture's views
-    is read is drawn by the number that comes with its position (pipeline/epoch_batches.py); without one it is
+    is read is drawn by the number that comes with its position (batch_sampler.py); without one it is
     the first, the picture as it is. `channels`: the order in which pictures are wanted, whatever it is in the
     file.
     """

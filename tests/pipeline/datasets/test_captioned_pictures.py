@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.annotations import Example, read_annotations
-from pipeline.datasets import CaptionedPictures, read_wordmap
-from pipeline.preprocessing import Preprocessing, preprocess
+from pipeline.datasets.annotations import Example, read_annotations
+from pipeline.datasets.captioned_pictures import CaptionedPictures, read_wordmap
+from pipeline.datasets.preprocess import Preprocessing, preprocess
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
 
 BASE = "mini_5_cap_per_img_1_min_word_freq"

@@ -8,7 +8,7 @@ The Show-Attend-and-Tell tutorial and what grew from it leave, for each SPLIT an
     <SPLIT>_CAPLENS_<base>.json     their lengths, both marks counted
     WORDMAP_<base>.json             word → index
 
-Beside them come `<SPLIT>_REFERENCES_<base>.json` and `dataset.json` of `pipeline/datasets.py`.
+Beside them come `<SPLIT>_REFERENCES_<base>.json` and `dataset.json` of `captioned_pictures.py`.
 What the files do not tell: the pictures' names, words that are not in the word map, and the order of the
 channels. A captioner that read its pictures by OpenCV without converting them has stored them as BGR.
 """
@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
-from pipeline.datasets import MANIFEST
+from pipeline.datasets.captioned_pictures import MANIFEST
+from pipeline.datasets.hdf5_layout import CAPTIONS_PER_IMAGE, DATASET
 from pipeline.errors import one_line
-from pipeline.picture_store import CAPTIONS_PER_IMAGE, DATASET
 
 if TYPE_CHECKING:
     import h5py

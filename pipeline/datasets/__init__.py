@@ -1,0 +1,1 @@
+"""Captioned pictures for training: annotations in, HDF5 out."""

@@ -13,10 +13,18 @@ from datetime import UTC, datetime
 from functools import partial
 
 from model.errors import GpucaptError
+from pipeline.captioning.outcome_store import (
+    Input,
+    Outcomes,
+    Run,
+    Totals,
+    write_run_csv,
+    write_run_report,
+    write_summary,
+)
 from pipeline.errors import BadInput
 from pipeline.ingest_runs import ModelUsed, Plan, RunFolder
 from pipeline.joining import Joiner, PieceOutcomes
-from pipeline.outcomes import Input, Outcomes, Run, Totals, write_run_csv, write_run_report, write_summary
 from pipeline.runtime.config import tuning
 from pipeline.runtime.signals import Interrupted, stopped_by_signals
 from pipeline.state.leases import Claims

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from model.errors import GpucaptError
+from pipeline.captioning.outcome_store import Outcome, PieceDone
 from pipeline.finishing import finish
 from pipeline.ingest_runs import ModelUsed, Recorder, RunFolder
-from pipeline.outcomes import Outcome, PieceDone
 from pipeline.planning import Planning
 from pipeline.records.settings import Resources
 from pipeline.sources.discovery import Source
@@ -25,9 +25,9 @@ def run_shard(url: str, resources: Resources, progress: str = "auto") -> str:
 
     Raises GpucaptError when the shard as a whole cannot be done; it can be tried again.
     """
-    from pipeline.captioning import Job
+    from pipeline.captioning.job import Job
+    from pipeline.captioning.job_spec import Order
     from pipeline.models.resolve import resolve_model
-    from pipeline.orders import Order
     from pipeline.runtime.progress import Progress, shown
     from pipeline.runtime.signals import stopped_by_signals
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
-from pipeline.outcomes import Input, Outcome, Status
+from pipeline.captioning.outcome_store import Input, Outcome, Status
 from pipeline.records.settings import CaptionSettings
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.settling import IN_THE_FUTURE_S

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
+from pipeline.captioning.outcome_store import Input, OnDisk, Outcome, PieceDone
+from pipeline.captioning.publisher import discard, publish
+from pipeline.captioning.reader import Work
 from pipeline.errors import BadInput
 from pipeline.ingest_runs import ModelUsed
-from pipeline.outcomes import Input, OnDisk, Outcome, PieceDone
-from pipeline.publishing import discard, publish
-from pipeline.reading import Work
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings
 from pipeline.records.source_info import Kind, SourceInfo

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from model.errors import GpucaptError
+from pipeline.captioning.outcome_store import Input, Outcome, new_run_id
 from pipeline.errors import WrongUsage
 from pipeline.ingest_runs import Plan, Recorder, RunFolder, source_from_json, source_to_json
 from pipeline.models.resolve import pinned
-from pipeline.outcomes import Input, Outcome, new_run_id
 from pipeline.records.settings import CaptionSettings
 from pipeline.settling import wait_for_arrivals
 from pipeline.sources.discovery import SetAside, Source, find_sources, still_entries

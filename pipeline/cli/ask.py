@@ -11,7 +11,7 @@ import typer
 
 from model.confidence import confidence
 from model.errors import GpucaptError
-from pipeline.beams import captions_by_beam_size
+from pipeline.captioning.single_picture import captions_by_beam_size
 from pipeline.cli import options
 from pipeline.errors import BadInput, one_line
 from pipeline.models.lazy_model import LazyModel

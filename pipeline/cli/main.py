@@ -162,7 +162,7 @@ def caption(
         refuse_overlap(source, destination)
     except GpucaptError as error:
         raise typer.BadParameter(str(error)) from error
-    from pipeline.runs import CaptionRun
+    from pipeline.captioning.run import CaptionRun
 
     run = CaptionRun(source, destination, settings, resources, overwrite, retry_failed, progress)
     raise typer.Exit(run.run())

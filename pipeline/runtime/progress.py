@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from pipeline.outcomes import Outcome
+    from pipeline.captioning.outcome_store import Outcome
 
 LOG_EVERY_S = 5.0
 

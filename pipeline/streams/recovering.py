@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pipeline.captioning.job_spec import Sink
+from pipeline.captioning.outcome_store import Outcome
+from pipeline.captioning.publisher import discard, publish
+from pipeline.captioning.reader import Work
 from pipeline.errors import BadInput
 from pipeline.media.frame import Frame
-from pipeline.orders import Sink
-from pipeline.outcomes import Outcome
-from pipeline.publishing import discard, publish
-from pipeline.reading import Work
 from pipeline.sources.discovery import Source
 from pipeline.state.fingerprints import Snapshot
 from pipeline.state.leases import Claim, ClaimLost, Claims

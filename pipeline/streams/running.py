@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import GpucaptError
-from pipeline.captioning import Job
+from pipeline.captioning.job import Job
+from pipeline.captioning.job_spec import Order
+from pipeline.captioning.outcome_store import Input, Outcome, Outcomes, Run, new_run_id
+from pipeline.captioning.run import conclude
 from pipeline.models.resolve import resolve_model
-from pipeline.orders import Order
-from pipeline.outcomes import Input, Outcome, Outcomes, Run, new_run_id
 from pipeline.records.settings import CaptionSettings, Resources
-from pipeline.runs import conclude
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals

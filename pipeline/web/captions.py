@@ -24,7 +24,7 @@ from pipeline.web.uploads import Form, Room, Sink, Still, read_form
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner
-    from pipeline.reading import Picture
+    from pipeline.captioning.reader import Picture
 
 _MOST_BEAMS, _MOST_WORDS = 10, 100
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
-from pipeline.batching import Words
+from pipeline.captioning.batcher import Words
 from pipeline.models.resolve import Model
 from pipeline.records.settings import Resources
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner
-    from pipeline.reading import Picture
+    from pipeline.captioning.reader import Picture
 
 _log = logging.getLogger("gpucapt")
 

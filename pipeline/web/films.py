@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from model.confidence import confidence
 from model.errors import GpucaptError
-from pipeline.captioning import Job
+from pipeline.captioning.job import Job
+from pipeline.captioning.job_spec import Order
+from pipeline.captioning.outcome_store import Input, Outcome
+from pipeline.captioning.reader import Chunk
 from pipeline.errors import StorageUnavailable
 from pipeline.media.frame import Selection
 from pipeline.models.lazy_model import LazyModel
-from pipeline.orders import Order
-from pipeline.outcomes import Input, Outcome
-from pipeline.reading import Chunk
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.records.source_info import SourceInfo
@@ -41,7 +41,7 @@ from pipeline.web.limits import Limits
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner
-    from pipeline.reading import Picture
+    from pipeline.captioning.reader import Picture
 
 _log = logging.getLogger("gpucapt")
 

@@ -15,7 +15,7 @@ from pipeline.web.limits import Limits
 
 if TYPE_CHECKING:
     from model.captioner import Captioner
-    from pipeline.reading import Picture
+    from pipeline.captioning.reader import Picture
 
 
 def prepared(data: bytes, name: str, captioner: Captioner, limits: Limits) -> Picture:

@@ -11,9 +11,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 from model.captioner import Captioner
+from pipeline.captioning.run import CaptionRun
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings, Resources
-from pipeline.runs import CaptionRun
 
 
 def caption(

@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.captioning.run import CaptionRun
 from pipeline.ingest import finish, run_shard
 from pipeline.records.settings import CaptionSettings, Resources
-from pipeline.runs import CaptionRun
 
 RESOURCES = Resources(device="cpu", batch_size=4, workers=2)
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "cyan", "brown")

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from pipeline.captioning.run import CaptionRun
 from pipeline.records.settings import CaptionSettings, Resources
-from pipeline.runs import CaptionRun
 from pipeline.schemas import SchemaName, load_schema
 from pipeline.state.manifest import read_done
 from pipeline.storage.base import open_storage

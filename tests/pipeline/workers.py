@@ -11,7 +11,14 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-_PRELOADED = ["cv2", "botocore.session", "torch", "model.captioner", "pipeline.captioning", "pipeline.runs"]
+_PRELOADED = [
+    "cv2",
+    "botocore.session",
+    "torch",
+    "model.captioner",
+    "pipeline.captioning.job",
+    "pipeline.captioning.run",
+]
 
 
 class Worker:
@@ -79,12 +86,12 @@ def _work(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     import cv2
     import torch
 
-    from pipeline import writing
+    from pipeline.captioning import row_writer
     from pipeline.cli import main
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    writing.ROWS_A_PART = 16
+    row_writer.ROWS_A_PART = 16
     sys.argv = ["gpucapt", *arguments]
     main.main()
 

@@ -153,7 +153,9 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, model: Path, ended_by
 def test_what_a_killed_run_has_seen_is_published_by_the_next(tmp_path: Path, model: Path) -> None:
     out = tmp_path / "out"
     # Rows are on disk at once, and not only every ten seconds.
-    at_once = "import pipeline.writing as w; w.FEED_FLUSHED_S = 0; from pipeline.cli.main import main; main()"
+    at_once = (
+        "import pipeline.captioning.row_writer as w, pipeline.cli.main as c; w.FEED_FLUSHED_S = 0; c.main()"
+    )
     with NetworkCamera() as camera:
         line = stream_command(camera.url, out, model, "--every", "0.2", "--stream-name", "door")
         process = start([line[0], "-c", at_once, *line[3:]])

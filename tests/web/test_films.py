@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from pipeline.captioning.run import CaptionRun
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings
-from pipeline.runs import CaptionRun
 from tests.media import write_video
 from tests.pipeline.jobs import RESOURCES, captions
 from tests.services.gpucapt_server import Server, running

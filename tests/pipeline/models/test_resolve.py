@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from model.errors import GpucaptError
+from pipeline.captioning.run import CaptionRun
 from pipeline.ingest import Planning, finish, run_shard
 from pipeline.models.registry import Registry
 from pipeline.models.resolve import pinned
 from pipeline.promotion import rollback
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings
-from pipeline.runs import CaptionRun
 from tests.media import write_video
 from tests.pipeline.jobs import RESOURCES, command, environment, manifest, summary, write_still, write_stills
 from tests.pipeline.registries import register, registry, two_models

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.outcomes import Input, Outcome, Outcomes, Run, write_run_report
+from pipeline.captioning.outcome_store import Input, Outcome, Outcomes, Run, write_run_report
 from pipeline.reports.run_page import RunFacts, duration, rates
 from pipeline.storage.base import open_storage
 from tests.media import write_video

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pipeline.outcomes import Outcome
+from pipeline.captioning.outcome_store import Outcome
 from pipeline.runtime import progress as module
 from pipeline.runtime.progress import Progress, shown
 

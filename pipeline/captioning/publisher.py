@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.captioning.reader import Work
 from pipeline.errors import BadInput
-from pipeline.reading import Work
 from pipeline.records.row import Row
 from pipeline.reports import write_outputs
 from pipeline.runtime.temp_folders import ScratchFolder

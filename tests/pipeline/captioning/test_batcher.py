@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batching import PATIENCE, Batcher
-from pipeline.reading import Chunk, Work
+from pipeline.captioning.batcher import PATIENCE, Batcher
+from pipeline.captioning.reader import Chunk, Work
 from pipeline.runtime.bounded_queue import Channel, Stopped
 
 SIZE = 4

@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass
 
 from model.errors import GpucaptError
-from pipeline.captioning import Job
-from pipeline.models.resolve import resolve_model
-from pipeline.orders import Order
-from pipeline.outcomes import (
+from pipeline.captioning.job import Job
+from pipeline.captioning.job_spec import Order
+from pipeline.captioning.outcome_store import (
     UNTOLD,
     Outcomes,
     Run,
@@ -20,6 +19,7 @@ from pipeline.outcomes import (
     write_run_report,
     write_summary,
 )
+from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals

@@ -17,16 +17,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.batching import Batcher, Slot, Words, fill
+from pipeline.captioning.batcher import Batcher, Slot, Words, fill
+from pipeline.captioning.job_spec import Order, Sink, inputs_of
+from pipeline.captioning.outcome_store import Input, Outcome, PieceDone
+from pipeline.captioning.prefetch import Fetcher
+from pipeline.captioning.publisher import discard, publish, sweep
+from pipeline.captioning.reader import Chunk, End, Failed, Work
+from pipeline.captioning.row_writer import Writer
+from pipeline.captioning.scheduler import InFlight, Intake, Message
 from pipeline.errors import BadInput
-from pipeline.fetching import Fetcher
-from pipeline.intake import InFlight, Intake, Message
 from pipeline.models.lazy_model import LazyModel
 from pipeline.models.resolve import Model
-from pipeline.orders import Order, Sink, inputs_of
-from pipeline.outcomes import Input, Outcome, PieceDone
-from pipeline.publishing import discard, publish, sweep
-from pipeline.reading import Chunk, End, Failed, Work
 from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress
@@ -37,7 +38,6 @@ from pipeline.state.leases import ClaimLost, Claims
 from pipeline.state.piece_marks import Mark
 from pipeline.state.still_rows import saved_rows
 from pipeline.storage.write_guard import fenced
-from pipeline.writing import Writer
 
 if TYPE_CHECKING:
     from model.captioner import Captioner

@@ -6,8 +6,8 @@ import json
 import uuid
 from pathlib import Path
 
+from pipeline.captioning.run import CaptionRun
 from pipeline.records.settings import CaptionSettings
-from pipeline.runs import CaptionRun
 from pipeline.storage.base import Storage, open_storage
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import RESOURCES, write_still

@@ -10,12 +10,13 @@ from dataclasses import asdict, replace
 from itertools import islice
 
 from model.errors import GpucaptError
+from pipeline.captioning.admission import Turns
+from pipeline.captioning.job_spec import Order, inputs_of
+from pipeline.captioning.outcome_store import Input, Outcome, PieceDone
+from pipeline.captioning.prefetch import Fetcher
+from pipeline.captioning.reader import Chunk, End, Failed, Reader, Work, reason_of
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.fetching import Fetcher
 from pipeline.models.lazy_model import LazyModel
-from pipeline.orders import Order, inputs_of
-from pipeline.outcomes import Input, Outcome, PieceDone
-from pipeline.reading import Chunk, End, Failed, Reader, Work, reason_of
 from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.progress import Progress
@@ -29,7 +30,6 @@ from pipeline.state.still_rows import saved_rows
 from pipeline.storage.base import Entry
 from pipeline.storage.relative_urls import film_links
 from pipeline.storage.write_guard import fenced
-from pipeline.turns import Turns
 
 _log = logging.getLogger("gpucapt")
 

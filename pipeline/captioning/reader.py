@@ -13,12 +13,12 @@ from concurrent.futures import CancelledError, Executor, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pipeline.captioning.job_spec import Order
+from pipeline.captioning.prefetch import Fetcher
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.fetching import Fetcher
 from pipeline.media.frame import Feed, Frame, Known, Passage, read_video
 from pipeline.media.images import decode_still, thumbnail
 from pipeline.models.lazy_model import LazyModel
-from pipeline.orders import Order
 from pipeline.records.row import Row, is_illustrated
 from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Stopped

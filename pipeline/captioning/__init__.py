@@ -1,0 +1,1 @@
+"""The caption job: from sources to published captions."""

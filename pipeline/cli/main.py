@@ -24,11 +24,11 @@ from pipeline.cli.serve import register as register_serve
 from pipeline.cli.story import story
 from pipeline.cli.train import register as register_training
 from pipeline.errors import WrongUsage
-from pipeline.launching import left_to_launcher
 from pipeline.runtime.cpu_limits import limit_threads
 from pipeline.runtime.malloc import keep_freed_memory
 from pipeline.runtime.result_file import last_line_kept
 from pipeline.runtime.signals import Interrupted, end_on_sigterm_as_first_process
+from pipeline.training.launcher import left_to_launcher
 
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "cv2", "h5py", "safetensors", "numpy", "PIL"), "worker"),

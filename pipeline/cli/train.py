@@ -46,9 +46,9 @@ def train(
     **overrides: Any,
 ) -> None:
     """Train a captioner; prints the checkpoint and its validation CIDEr as JSON."""
-    from pipeline.launching import is_launched
     from pipeline.runtime.signals import Interrupted, raised_on_sigterm
-    from pipeline.training_commands import TrainingStopped, load_recipe, run_train
+    from pipeline.training.job import TrainingStopped, load_recipe, run_train
+    from pipeline.training.launcher import is_launched
 
     given = {name: value for name, value in overrides.items() if value is not None}
     try:

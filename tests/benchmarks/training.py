@@ -22,8 +22,8 @@ from pipeline.datasets.captioned_pictures import (
     read_wordmap,
     store_features,
 )
-from pipeline.training_data import load_data
-from pipeline.training_run import plan_stages
+from pipeline.training.dataloaders import load_data
+from pipeline.training.run import plan_stages
 from tests.benchmarks import plain_training
 from tests.benchmarks.measuring import Contender, in_turns
 from tests.benchmarks.results import Goal, Row

@@ -21,7 +21,7 @@ from pipeline.cli.main import app
 from pipeline.datasets.captioned_pictures import CaptionedPictures, read_manifest, read_wordmap
 from pipeline.datasets.job import run_import_dataset, run_preprocess
 from pipeline.evaluation import Evaluating, run_evaluate
-from pipeline.training_commands import run_train
+from pipeline.training.job import run_train
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
 
 BASE = "mini_5_cap_per_img_5_min_word_freq"

@@ -18,7 +18,7 @@ from pipeline.models.checkpoint_cache import checkpoint_folder
 from pipeline.storage.base import Storage, open_storage
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import caption_command, command, environment, run, start, write_stills
-from tests.pipeline.test_training_road import RECIPE
+from tests.pipeline.training.test_job import RECIPE
 from tests.services.s3 import S3Server
 
 

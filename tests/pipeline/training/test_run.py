@@ -16,8 +16,8 @@ from model.captioner import load_captioner
 from model.errors import GpucaptError
 from model.recipe import Recipe
 from pipeline.datasets.captioned_pictures import CaptionedPictures
-from pipeline.training_commands import run_train
-from pipeline.training_run import _config
+from pipeline.training.job import run_train
+from pipeline.training.run import _config
 from tests.media import photograph
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.captioned import make_dataset

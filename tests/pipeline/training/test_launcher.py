@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.launching import count
+from pipeline.training.launcher import count
 from tests.pipeline.captioned import make_dataset
 
 pytest.importorskip("lightning")

@@ -14,7 +14,7 @@ from pipeline.storage import staging
 from pipeline.storage.base import is_s3
 
 if TYPE_CHECKING:
-    from pipeline.training_run import Trained
+    from pipeline.training.run import Trained
 
 
 class TrainingStopped(Interrupted):
@@ -63,17 +63,17 @@ def run_train(
     one, as one of several, that is how many there are. In an object store OUT is kept up to date about once a
     minute, between epochs, so that a run that dies can be resumed from there by another machine.
     """
-    from pipeline import launching
+    from pipeline.training import launcher
 
     if not (recipe.epochs or recipe.finetune_epochs or recipe.self_critical_epochs):
         raise GpucaptError("The recipe trains nothing: the epochs of all stages are 0.")
-    launched = launching.is_launched()
-    if not launched and launching.is_one_of_several() and (is_s3(data) or is_s3(out)):
+    launched = launcher.is_launched()
+    if not launched and launcher.is_one_of_several() and (is_s3(data) or is_s3(out)):
         raise GpucaptError(
             "Processes that torchrun starts share DATA and OUT as folders; s3:// goes with --processes, "
             "which fetches and sends for all of them."
         )
-    count = launching.count(processes, recipe.device)
+    count = launcher.count(processes, recipe.device)
     with staging.output_folder(out, also_when_failed=True) as output:
         if not launched:
             if output.holds(".training") and not resume:
@@ -85,11 +85,11 @@ def run_train(
         start = None if init_from is None else resolve_model(init_from).directory
         with staging.input_folder(data, wanted=_but_for("test")) as folder:
             if count > 1:
-                return launching.train_together(
+                return launcher.train_together(
                     count, data, out, output, recipe, resume=resume, init_from=start
                 )
             from model.stopping import Stopped
-            from pipeline.training_run import train
+            from pipeline.training.run import train
 
             try:
                 return train(folder, output, recipe, resume=resume, init_from=start)

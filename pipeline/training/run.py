@@ -174,8 +174,8 @@ def _run_stages(
     from model.precision import choose_device
     from model.processes import here
     from model.training import run_stage
-    from pipeline.training_data import load_data, store_views
-    from pipeline.training_pictures import listeners
+    from pipeline.training.dataloaders import load_data, store_views
+    from pipeline.training.plots import listeners
 
     # Stages that are done need no data, and what they began with is not needed either.
     done = [plan for plan in plans if resume and plan.done.is_file()]

@@ -28,7 +28,7 @@ from pipeline.storage import staging
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    from pipeline.training_run import Trained
+    from pipeline.training.run import Trained
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ def train_together(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     from model.precision import choose_device
-    from pipeline.training_commands import TrainingStopped
-    from pipeline.training_run import trained_in, write_recipe
+    from pipeline.training.job import TrainingStopped
+    from pipeline.training.run import trained_in, write_recipe
 
     if choose_device(recipe.device).type == "cuda":
         import torch

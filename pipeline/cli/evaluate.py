@@ -31,7 +31,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(envvar="GPUCAPT_LIMIT", help="Only the first so many.")] = None,
 ) -> None:
     """Caption a split by beam search and score the captions; prints the scores as JSON."""
-    from pipeline.evaluation import Evaluating, run_evaluate
+    from pipeline.evaluation.evaluate import Evaluating, run_evaluate
     from pipeline.runtime.signals import raised_on_sigterm
 
     how = Evaluating(split, beam_size, max_length, batch_size, device, precision, limit)

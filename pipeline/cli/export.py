@@ -72,7 +72,7 @@ def explain(
         model=model, beam_size=beam_size, max_length=max_length, precision=precision
     )
     resources = options.resources(device=device)
-    from pipeline.explaining import Explaining
+    from pipeline.evaluation.explain import Explaining
 
     raise typer.Exit(Explaining(settings, resources, beams=beams).run(images, out))
 
@@ -100,7 +100,7 @@ def coco_results(
         model=model, beam_size=beam_size, max_length=max_length, precision=precision
     )
     resources = options.resources(device=device, batch_size=batch_size, workers=workers)
-    from pipeline.coco_results import CocoResults
+    from pipeline.evaluation.coco_results import CocoResults
     from pipeline.runtime.signals import raised_on_sigterm
 
     with raised_on_sigterm():

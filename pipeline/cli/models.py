@@ -59,9 +59,9 @@ def promote(
     The last line is JSON: {"promoted": …, "version": …, "champion": …, "why": …}. That the champion
     is better, and stays, is no error.
     """
-    from pipeline.evaluation import Evaluating
-    from pipeline.promotion import METRICS, Gate
-    from pipeline.promotion import promote as run
+    from pipeline.evaluation.evaluate import Evaluating
+    from pipeline.evaluation.promote import METRICS, Gate
+    from pipeline.evaluation.promote import promote as run
     from pipeline.runtime.signals import raised_on_sigterm
 
     known = {one.lower(): one for one in METRICS}
@@ -81,7 +81,7 @@ def rollback() -> None:
 
     The last line is JSON: {"champion": …, "withdrawn": …}.
     """
-    from pipeline.promotion import rollback as run
+    from pipeline.evaluation.promote import rollback as run
 
     typer.echo(json.dumps(run(), ensure_ascii=False))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import TENSORS
+from pipeline.evaluation.promote import promote
 from pipeline.models.registry import Registry
-from pipeline.promotion import promote
 from tests.model.tiny import make_tiny_checkpoint
 
 

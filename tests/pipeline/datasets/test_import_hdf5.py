@@ -20,7 +20,7 @@ from model.recipe import Recipe
 from pipeline.cli.main import app
 from pipeline.datasets.captioned_pictures import CaptionedPictures, read_manifest, read_wordmap
 from pipeline.datasets.job import run_import_dataset, run_preprocess
-from pipeline.evaluation import Evaluating, run_evaluate
+from pipeline.evaluation.evaluate import Evaluating, run_evaluate
 from pipeline.training.job import run_train
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
 

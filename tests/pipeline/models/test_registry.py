@@ -12,9 +12,9 @@ import pytest
 from model.captioner import load_captioner
 from model.checkpoint import BUNDLED, CONFIG, TENSORS, VOCABULARY
 from model.errors import GpucaptError
+from pipeline.evaluation.promote import promote, rollback
 from pipeline.models.registry import CHAMPION, Champions, Registry
 from pipeline.models.resolve import pinned, resolve_model
-from pipeline.promotion import promote, rollback
 from pipeline.storage.base import open_storage
 from tests.pipeline.registries import damage, register, registry, two_models
 

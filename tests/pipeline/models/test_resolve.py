@@ -11,10 +11,10 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.captioning.run import CaptionRun
+from pipeline.evaluation.promote import rollback
 from pipeline.ingest import Planning, finish, run_shard
 from pipeline.models.registry import Registry
 from pipeline.models.resolve import pinned
-from pipeline.promotion import rollback
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings
 from tests.media import write_video

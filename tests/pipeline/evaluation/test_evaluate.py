@@ -15,8 +15,8 @@ from PIL import Image
 from model import metrics
 from model.captioner import load_captioner
 from model.checkpoint import CONFIG
-from pipeline.evaluation import Evaluating, evaluate
-from pipeline.evaluation_page import METRICS, Captioned, published_results, write_page
+from pipeline.evaluation.evaluate import Evaluating, evaluate
+from pipeline.evaluation.page import METRICS, Captioned, published_results, write_page
 from pipeline.media.images import decode_still
 from pipeline.models.resolve import resolve_model
 from tests.pipeline.captioned import SUBJECTS, make_dataset

@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 from model.captioner import Caption, Captioner, load_captioner
 from model.errors import GpucaptError
 from model.preparation import Preparation
-from pipeline.attention_figure import Row, draw
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
+from pipeline.evaluation.attention_figure import Row, draw
 from pipeline.media.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import write_still

@@ -86,7 +86,9 @@ def write_page(
 
 def published_results(dataset: str) -> list[dict[str, Any]]:
     """The results of others on the test split of a dataset, by their BLEU-4; scores in percent."""
-    text = resources.files("pipeline").joinpath("published_results.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("pipeline.evaluation").joinpath("published_results.json").read_text(encoding="utf-8")
+    )
     found = [one for one in json.loads(text)["results"] if one["dataset"] == dataset.lower()]
     return sorted(found, key=lambda one: one["scores"].get("BLEU-4", 0.0))
 

@@ -16,7 +16,7 @@ from model.errors import GpucaptError
 from pipeline.captioning.run import location
 from pipeline.code_version import code_version
 from pipeline.errors import StorageUnavailable
-from pipeline.evaluation import SCORES, Evaluating, evaluate
+from pipeline.evaluation.evaluate import SCORES, Evaluating, evaluate
 from pipeline.models.registry import Champions, Registry, Version, new_version
 from pipeline.models.resolve import Model, champion_of, registered, resolve_model
 from pipeline.storage import staging

@@ -66,7 +66,7 @@ class Explaining:
         return captioner
 
     def _draw(self, captioner: Captioner, image: str, target: str) -> dict[str, str]:
-        from pipeline.attention_figure import Row, draw
+        from pipeline.evaluation.attention_figure import Row, draw
 
         picture = read_picture(image, whole=captioner.prepare.whole)
         captions = captions_by_beam_size(captioner, picture, self._settings, each=self._beams)

@@ -120,7 +120,7 @@ def _captions(captioner: Captioner, pictures: CaptionedPictures, how: Evaluating
 def _write(
     out: Path, facts: dict[str, Any], said: dict[str, str], scores: Scores, pictures: CaptionedPictures
 ) -> None:
-    from pipeline.evaluation_page import Captioned, write_page
+    from pipeline.evaluation.page import Captioned, write_page
 
     out.mkdir(parents=True, exist_ok=True)
     rows = [

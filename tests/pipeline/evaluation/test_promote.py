@@ -13,10 +13,10 @@ import pytest
 from model import metrics
 from model.checkpoint import BUNDLED, CONFIG
 from model.errors import GpucaptError
-from pipeline.evaluation import SCORES, Evaluating, evaluate
+from pipeline.evaluation.evaluate import SCORES, Evaluating, evaluate
+from pipeline.evaluation.promote import Gate, promote
 from pipeline.models.registry import Registry
 from pipeline.models.resolve import resolve_model
-from pipeline.promotion import Gate, promote
 from pipeline.storage.base import open_storage
 from pipeline.storage.staging import local
 from tests.pipeline.captioned import make_dataset

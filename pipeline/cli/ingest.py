@@ -96,7 +96,7 @@ def plan(
         skip_duplicates=skip_duplicates,
         story=story,
     )
-    from pipeline.ingest import Planning
+    from pipeline.ingest.shard import Planning
     from pipeline.storage.base import refuse_overlap
 
     try:
@@ -119,7 +119,7 @@ def shard(
     progress: options.ShowProgress = "auto",
 ) -> None:
     """Caption the sources of one shard. Ends well once it is recorded what became of each, good or bad."""
-    from pipeline.ingest import run_shard
+    from pipeline.ingest.shard import run_shard
 
     resources = options.resources(device=device, batch_size=batch_size, workers=workers)
     typer.echo(run_shard(uri, resources, progress))
@@ -128,7 +128,7 @@ def shard(
 @ingest.command()
 def finish(run: Annotated[str, typer.Argument(metavar="RUN", help="The run that plan printed.")]) -> None:
     """Merge what the shards did, write the run's summary and table, and move the inputs away."""
-    from pipeline import ingest as steps
+    from pipeline.ingest import shard as steps
 
     typer.echo(steps.finish(run))
 

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from pipeline.captioning.run import CaptionRun
-from pipeline.ingest import finish, run_shard
+from pipeline.ingest.shard import finish, run_shard
 from pipeline.records.settings import CaptionSettings, Resources
 
 RESOURCES = Resources(device="cpu", batch_size=4, workers=2)

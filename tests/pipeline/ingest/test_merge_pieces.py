@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.ingest import Planning, finish, run_shard
+from pipeline.ingest.shard import Planning, finish, run_shard
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings
 from pipeline.sources.discovery import Source
@@ -216,7 +216,7 @@ def test_finish_again_after_it_was_killed_in_the_middle(
     for url in plan["shards"]:
         work.shard(url)
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.finishing.write_run_csv", lambda *_: 1 / 0)
+        patched.setattr("pipeline.ingest.finish.write_run_csv", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             finish(plan["run"])
     before = times(work.out / "film.mp4")
@@ -238,7 +238,7 @@ def test_a_film_is_moved_once_in_whatever_order_its_pieces_are_told(
     first.write_bytes(last_told)
     last.write_bytes(first_told)
     moved: list[str] = []
-    monkeypatch.setattr("pipeline.finishing._Mover.move", lambda mover, one: moved.append(one.key))
+    monkeypatch.setattr("pipeline.ingest.finish._Mover.move", lambda mover, one: moved.append(one.key))
     finish(plan["run"])
     assert sorted(moved) == ["a.mp4", "b.mp4"]
 

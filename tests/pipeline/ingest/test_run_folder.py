@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.ingest_runs import Plan, RunFolder
+from pipeline.ingest.run_folder import Plan, RunFolder
 from pipeline.records.settings import CaptionSettings
 from pipeline.storage.base import open_storage
 

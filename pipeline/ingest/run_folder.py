@@ -25,9 +25,9 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
 from pipeline.captioning.outcome_store import Input, Outcome, Status
+from pipeline.ingest.settle import IN_THE_FUTURE_S
 from pipeline.records.settings import CaptionSettings
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.settling import IN_THE_FUTURE_S
 from pipeline.sources.discovery import Kind, Piece, Source
 from pipeline.storage.base import Entry, Storage, open_storage
 

@@ -23,8 +23,8 @@ from pipeline.captioning.outcome_store import (
     write_summary,
 )
 from pipeline.errors import BadInput
-from pipeline.ingest_runs import ModelUsed, Plan, RunFolder
-from pipeline.joining import Joiner, PieceOutcomes
+from pipeline.ingest.merge_pieces import Joiner, PieceOutcomes
+from pipeline.ingest.run_folder import ModelUsed, Plan, RunFolder
 from pipeline.runtime.config import tuning
 from pipeline.runtime.signals import Interrupted, stopped_by_signals
 from pipeline.state.leases import Claims

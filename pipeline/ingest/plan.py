@@ -13,14 +13,14 @@ from typing import IO
 from model.errors import GpucaptError
 from pipeline.captioning.outcome_store import Input, Outcome, new_run_id
 from pipeline.errors import WrongUsage
-from pipeline.ingest_runs import Plan, Recorder, RunFolder, source_from_json, source_to_json
+from pipeline.ingest.retention import remove_old_runs
+from pipeline.ingest.run_folder import Plan, Recorder, RunFolder, source_from_json, source_to_json
+from pipeline.ingest.settle import wait_for_arrivals
 from pipeline.models.resolve import pinned
 from pipeline.records.settings import CaptionSettings
-from pipeline.settling import wait_for_arrivals
 from pipeline.sources.discovery import SetAside, Source, find_sources, still_entries
 from pipeline.state.piece_marks import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.storage.base import Entry, Storage, is_inside, open_object, open_storage, refuse_overlap
-from pipeline.tidying import remove_old_runs
 
 MOST_SHARDS = 1024
 """Airflow maps a task over no more than so many."""

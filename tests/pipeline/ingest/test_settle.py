@@ -7,9 +7,9 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline.ingest import Planning
+from pipeline.ingest.settle import COARSE_S, wait_for_arrivals
+from pipeline.ingest.shard import Planning
 from pipeline.records.settings import CaptionSettings
-from pipeline.settling import COARSE_S, wait_for_arrivals
 from pipeline.storage.base import open_storage
 from tests.pipeline.jobs import write_stills
 

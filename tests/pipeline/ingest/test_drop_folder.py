@@ -15,7 +15,7 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
-from pipeline.ingest import Planning, finish
+from pipeline.ingest.shard import Planning, finish
 from pipeline.records.settings import CaptionSettings
 from pipeline.storage.base import Storage, open_storage
 from tests.media import write_video
@@ -295,7 +295,7 @@ def test_a_file_that_still_grows_is_left_whatever_its_time_says(
         original(0)
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.planning.time.sleep", meanwhile)
+        patched.setattr("pipeline.ingest.plan.time.sleep", meanwhile)
         plan = on_disk.plan(settle_s=10.0)
     on_disk.shards(plan)
     finish(plan["run"])

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from model.errors import GpucaptError
 from pipeline.captioning.outcome_store import Outcome, PieceDone
-from pipeline.finishing import finish
-from pipeline.ingest_runs import ModelUsed, Recorder, RunFolder
-from pipeline.planning import Planning
+from pipeline.ingest.finish import finish
+from pipeline.ingest.plan import Planning
+from pipeline.ingest.run_folder import ModelUsed, Recorder, RunFolder
 from pipeline.records.settings import Resources
 from pipeline.sources.discovery import Source
 from pipeline.storage.base import Storage, open_storage

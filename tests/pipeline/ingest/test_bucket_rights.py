@@ -16,7 +16,7 @@ from tests.media import write_video
 from tests.pipeline.jobs import command, run, write_stills
 from tests.services.s3 import S3Server
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def documented_policy(bucket: str, user: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The drop folder: plan, caption in shards, finish."""

@@ -66,8 +66,8 @@ def caption_stream(
 ) -> int:
     """Caption SOURCE, a camera or a stream; the exit code. Raises typer.BadParameter for wrong usage."""
     from pipeline.streams.address import parse
-    from pipeline.streams.capturing import check_selection
-    from pipeline.streams.running import StreamRun, StreamSettings
+    from pipeline.streams.capture import check_selection
+    from pipeline.streams.run import StreamRun, StreamSettings
 
     try:
         address = parse(source, stream_name)

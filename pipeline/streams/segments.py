@@ -12,7 +12,7 @@ from itertools import chain, count
 from pipeline.media.frame import Frame
 from pipeline.sources.discovery import Source
 from pipeline.storage.base import Entry
-from pipeline.streams.capturing import Capture, Shot
+from pipeline.streams.capture import Capture, Shot
 
 _LOOK_S = 0.1
 

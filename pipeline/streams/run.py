@@ -26,8 +26,8 @@ from pipeline.storage.local import LocalStorage
 from pipeline.stories.job_storyteller import check_provider
 from pipeline.streams.address import Address
 from pipeline.streams.camera import check_device
-from pipeline.streams.capturing import Capture, check_selection
-from pipeline.streams.recovering import Leftovers
+from pipeline.streams.capture import Capture, check_selection
+from pipeline.streams.recovery import Leftovers
 from pipeline.streams.segments import segments
 
 _log = logging.getLogger("gpucapt")

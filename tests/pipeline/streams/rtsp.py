@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 
-from tests.streams.cameras import jpeg
+from tests.pipeline.streams.cameras import jpeg
 
 _NONCE, _REALM = "6b8b4567", "camera"
 _CLOCK = 90_000

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.media.frame import Selection
 from pipeline.streams.address import parse
-from pipeline.streams.capturing import MOST_WAITING, Capture
+from pipeline.streams.capture import MOST_WAITING, Capture
 from pipeline.streams.segments import segments
-from tests.streams.cameras import NetworkCamera
+from tests.pipeline.streams.cameras import NetworkCamera
 
 
 def test_frames_do_not_queue_up_when_captioning_is_slower() -> None:

@@ -26,9 +26,9 @@ from pipeline.storage.base import open_storage
 from tests.media import write_video
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import leftovers, manifest, rows, start, summary
-from tests.streams.cameras import NetworkCamera, free_port, sender
-from tests.streams.rtsp import RtspCamera
-from tests.streams.runs import everything, segments, stream_command, watch
+from tests.pipeline.streams.cameras import NetworkCamera, free_port, sender
+from tests.pipeline.streams.rtsp import RtspCamera
+from tests.pipeline.streams.runs import everything, segments, stream_command, watch
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.model.tiny import make_tiny_checkpoint
+from tests.pipeline.streams.cameras import NetworkCamera
+from tests.pipeline.streams.runs import segments, watch
 from tests.services.browser import chromium
-from tests.streams.cameras import NetworkCamera
-from tests.streams.runs import segments, watch
 
 pytestmark = pytest.mark.needs("chromium")
 

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.media.frame import Selection
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.streams.address import parse
-from pipeline.streams.running import StreamRun, StreamSettings
+from pipeline.streams.run import StreamRun, StreamSettings
 from tests.pipeline.jobs import command
 
 RESOURCES = Resources(device="cpu", batch_size=4, workers=1)

@@ -61,7 +61,7 @@ def serve(
         skip_duplicates=False,
         story="none",
     )
-    from pipeline.web.serving import Serving
+    from pipeline.web.server import Serving
 
     Serving(host, port, token or None, model, settings.precision, resources).run()
     # All is answered and nothing is to be kept: no thread that still decodes a film shall hold up the end.

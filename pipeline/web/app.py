@@ -15,16 +15,16 @@ from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
-from pipeline.web.answers import Health, LimitsInfo, ModelInfo, Models, Ready, failures
-from pipeline.web.captions import captions_router, loaded
 from pipeline.web.engine import Engine
 from pipeline.web.errors import add_handlers, unavailable
-from pipeline.web.films import Films
-from pipeline.web.guard import Guard, Rules
 from pipeline.web.limits import Limits
 from pipeline.web.metrics import Metrics
-from pipeline.web.telling import providers, stories_router
-from pipeline.web.videos import videos_router
+from pipeline.web.middleware import Guard, Rules
+from pipeline.web.routes.captions import captions_router, loaded
+from pipeline.web.routes.stories import providers, stories_router
+from pipeline.web.routes.videos import videos_router
+from pipeline.web.schemas import Health, LimitsInfo, ModelInfo, Models, Ready, failures
+from pipeline.web.video_jobs import Films
 
 PAGE = Path(__file__).parent / "page"
 SHARED = Path(__file__).parents[1] / "templates" / "drawing.js"

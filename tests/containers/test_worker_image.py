@@ -23,9 +23,9 @@ from tests.containers.conftest import LEFT_TO_PIP, keys, upload
 from tests.media import write_video
 from tests.pipeline.jobs import caption as caption_here
 from tests.pipeline.jobs import captions, write_stills
+from tests.pipeline.web.pictures import picture, send
 from tests.services.engine import PACKAGES, REPOSITORY, Engine, base_image
 from tests.services.s3 import S3Server, wait_for
-from tests.web.pictures import picture, send
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

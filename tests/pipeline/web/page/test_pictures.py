@@ -13,8 +13,8 @@ import pytest
 from model.checkpoint import BUNDLED, read_config
 from tests.media import write_photograph
 from tests.pipeline.jobs import write_still
+from tests.pipeline.web.pages import Open, Pages, browser, pages, served
 from tests.services.gpucapt_server import Server, running
-from tests.web.pages import Open, Pages, browser, pages, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page, Route

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.media import pan, photograph, write_frames, write_video
-from tests.web.pages import Pages, browser, pages, served
+from tests.pipeline.web.pages import Pages, browser, pages, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -14,15 +14,15 @@ from pipeline.errors import BadInput
 from pipeline.media.opencv_reader import frame_rate, opened
 from pipeline.media.video_index import index_of
 from pipeline.records.settings import CaptionSettings
-from pipeline.web.answers import Accepted, Video, failures
-from pipeline.web.captions import loaded
 from pipeline.web.engine import Engine
 from pipeline.web.errors import RequestFailed, in_words
-from pipeline.web.films import Film, Films, selection_of
 from pipeline.web.limits import Limits
+from pipeline.web.multipart import FilmSink, Form, Sink, read_form
 from pipeline.web.pictures import named_object
-from pipeline.web.telling import providers
-from pipeline.web.uploads import FilmSink, Form, Sink, read_form
+from pipeline.web.routes.captions import loaded
+from pipeline.web.routes.stories import providers
+from pipeline.web.schemas import Accepted, Video, failures
+from pipeline.web.video_jobs import Film, Films, selection_of
 
 _MEDIA_TYPES = {
     ".csv": "text/csv; charset=utf-8",

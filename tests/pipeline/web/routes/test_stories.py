@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.web.pictures import error_of
+from tests.pipeline.web.pictures import error_of
 
 CAPTIONS = [
     {"caption": "a dog runs on the beach", "timestamp_s": 0.0},

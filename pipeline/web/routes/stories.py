@@ -30,9 +30,9 @@ from pipeline.stories import (
     start_story,
     story_settings,
 )
-from pipeline.web.answers import StoryAnswer, failures
 from pipeline.web.errors import RequestFailed, as_failed, busy
 from pipeline.web.limits import Limits
+from pipeline.web.schemas import StoryAnswer, failures
 
 _AT_ONCE, _WAITING = 4, 16
 """Stories that are being told: one by a language model is mostly waited for."""

@@ -15,12 +15,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.confidence import confidence
-from pipeline.web.answers import Captions, failures
 from pipeline.web.engine import Engine, EngineStopped, QueueFull
 from pipeline.web.errors import RequestFailed, as_failed, busy, in_words, unavailable
 from pipeline.web.limits import Limits
+from pipeline.web.multipart import Form, Room, Sink, Still, read_form
 from pipeline.web.pictures import named_object, prepared
-from pipeline.web.uploads import Form, Room, Sink, Still, read_form
+from pipeline.web.schemas import Captions, failures
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner

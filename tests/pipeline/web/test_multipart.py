@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from pipeline.web.errors import RequestFailed, as_failed
-from pipeline.web.uploads import FilmSink, Form, Room, Still, read_body, read_form
+from pipeline.web.multipart import FilmSink, Form, Room, Still, read_body, read_form
 
 BODY = (
     b'--cut\r\nContent-Disposition: form-data; name="beam_size"\r\n\r\n3\r\n'

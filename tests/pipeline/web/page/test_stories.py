@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.stories import Story
+from tests.pipeline.web.pages import Pages, browser, pages, served
 from tests.services.failing_endpoint import FailingEndpoint, failing_endpoint, hangs, refuses, says
 from tests.services.gpucapt_server import running
-from tests.web.pages import Pages, browser, pages, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -14,8 +14,8 @@ from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings
 from tests.media import write_video
 from tests.pipeline.jobs import RESOURCES, captions
+from tests.pipeline.web.pictures import error_of
 from tests.services.gpucapt_server import Server, running
-from tests.web.pictures import error_of
 
 
 @pytest.fixture(scope="module")

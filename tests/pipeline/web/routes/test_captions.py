@@ -17,8 +17,8 @@ from PIL import Image
 from model.captioner import Captioner, load_captioner
 from model.confidence import confidence
 from pipeline.media.images import decode_still
+from tests.pipeline.web.pictures import error_of, picture, send
 from tests.services.gpucapt_server import Server
-from tests.web.pictures import error_of, picture, send
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.pipeline.web.pictures import error_of, picture, send
 from tests.services.gpucapt_server import Server, running
-from tests.web.pictures import error_of, picture, send
 
 
 @pytest.fixture(scope="module")

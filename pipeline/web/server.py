@@ -24,9 +24,9 @@ from pipeline.records.settings import Resources
 from pipeline.runtime.config import tuning
 from pipeline.web.app import Site, make_app
 from pipeline.web.engine import Engine
-from pipeline.web.guard import Rules
 from pipeline.web.limits import Limits
 from pipeline.web.metrics import Metrics
+from pipeline.web.middleware import Rules
 
 _log = logging.getLogger("gpucapt")
 

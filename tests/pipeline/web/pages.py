@@ -15,7 +15,7 @@ from tests.services.gpucapt_server import Server, running
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
-SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+SCREENSHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 PATIENCE_MS = 60_000
 """For what a machine that is busy with something else may take; on a quiet one all of it is quick."""
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from tests.media import write_video
+from tests.pipeline.web.pictures import error_of, picture, send
+from tests.pipeline.web.routes.test_videos import ended
 from tests.services.gpucapt_server import running
 from tests.services.s3 import S3Server
-from tests.web.pictures import error_of, picture, send
-from tests.web.test_films import ended
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 
 from tests.pipeline.jobs import command, run
+from tests.pipeline.web.pictures import error_of, picture, send
 from tests.services.gpucapt_server import Server, started
-from tests.web.pictures import error_of, picture, send
 
 
 def test_it_answers_at_once_and_captions_when_the_model_is_loaded(model: Path) -> None:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.code_version import code_version
 from pipeline.models.resolve import Model, resolve_model
 from pipeline.runtime.progress import log_progress
 from pipeline.state.manifest import now
 from pipeline.storage import staging
+from pipeline.version import code_version
 
 if TYPE_CHECKING:
     from model.captioner import Captioner

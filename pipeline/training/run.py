@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.recipe import Recipe
-from pipeline.code_version import code_version
 from pipeline.storage import staging
+from pipeline.version import code_version
 
 if TYPE_CHECKING:
     from model.captioner import CaptionNetwork, CheckpointConfig

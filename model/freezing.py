@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.decoding import Decoder
-from model.encoders import Encoder
+from model.encoders.backbones import Encoder
 from model.errors import GpucaptError
 from model.recipe import ENCODER_PARTS
 

@@ -11,7 +11,7 @@ import torch
 import torchvision.models as zoo
 from torch import Size, Tensor
 
-from model.encoders import TORCHVISION_ENCODERS, build_encoder
+from model.encoders.backbones import TORCHVISION_ENCODERS, build_encoder
 
 CANDIDATES = (
     *("resnet101", "resnext101_32x8d", "resnet50", "mobilenet_v2", "densenet121", "squeezenet1_0"),

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from model.captioner import CaptionNetwork, CheckpointConfig
 from model.decoders import AttentionLSTM
-from model.encoders import IMAGENET_MEAN, IMAGENET_STD
+from model.encoders.backbones import IMAGENET_MEAN, IMAGENET_STD
 from model.vocabulary import Vocabulary
 
 

@@ -21,7 +21,7 @@ from model.captioner import (
 )
 from model.checkpoint import read_tensors
 from model.embeddings import read_glove
-from model.encoders import TORCHVISION_ENCODERS
+from model.encoders.backbones import TORCHVISION_ENCODERS
 from model.freezing import train_embeddings, train_part
 from model.loss import caption_loss
 from model.preparation import Preparation

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.encoders import build_encoder
+from model.encoders.backbones import build_encoder
 from model.errors import GpucaptError
 from model.freezing import encoder_blocks, train_part
 from model.recipe import ENCODER_PARTS

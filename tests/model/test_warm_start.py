@@ -7,7 +7,7 @@ import torch
 
 from model.captioner import CaptionNetwork
 from model.decoders import build_decoder
-from model.encoders import build_encoder
+from model.encoders.backbones import build_encoder
 from model.errors import GpucaptError
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from model.warm_start import transfer

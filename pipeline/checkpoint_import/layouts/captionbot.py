@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.encoders import Shape, build_encoder
+from model.encoders.backbones import Shape, build_encoder
 from pipeline.checkpoint_import.layout import File, Imported, Words, required, with_our_marks
 from pipeline.checkpoint_import.rewriting import Part, named, pair, parts
 from pipeline.errors import BadInput

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torchvision.models as zoo
 
-from model.encoders import build_encoder
+from model.encoders.backbones import build_encoder
 from model.errors import GpucaptError
 
 NAME = "squeezenet1_1"

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from model.captioner import _fuse_batch_norm
-from model.encoders import Encoder, Shape, build_encoder
+from model.encoders.backbones import Encoder, Shape, build_encoder
 from model.errors import GpucaptError
 
 

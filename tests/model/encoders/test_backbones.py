@@ -8,7 +8,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from model.captioner import _fuse_batch_norm
-from model.encoders import IMAGENET_MEAN, IMAGENET_STD, TORCHVISION_ENCODERS, build_encoder
+from model.encoders.backbones import IMAGENET_MEAN, IMAGENET_STD, TORCHVISION_ENCODERS, build_encoder
 from model.errors import GpucaptError
 
 # One of each family in every run; the largest of a family differ only in numbers.

@@ -1,0 +1,1 @@
+"""Pixels in, a grid of features out."""

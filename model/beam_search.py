@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.decoding import Decoder, DecoderState
+from model.decoders.base import Decoder, DecoderState
 
 
 @dataclass(frozen=True, slots=True)

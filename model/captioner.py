@@ -23,7 +23,7 @@ from model.checkpoint import (
     write_checkpoint,
 )
 from model.confidence import UNSURE_BELOW
-from model.decoders import Decoder, build_decoder
+from model.decoders.registry import Decoder, build_decoder
 from model.encoders.backbones import TORCHVISION_ENCODERS, Encoder, Shape, build_encoder
 from model.errors import GpucaptError
 from model.precision import DTYPES, Precision, autocast, choose_device, choose_precision

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.decoding import Decoder
+from model.decoders.base import Decoder
 from model.encoders.backbones import Encoder
 from model.errors import GpucaptError
 from model.recipe import ENCODER_PARTS

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from model.captioner import Captioner
-from model.decoding import DecoderState
+from model.decoders.base import DecoderState
 
 Tensors = tuple[Tensor, ...]
 _AXES = ("pictures", "hypotheses", "words")

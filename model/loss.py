@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.decoders import TeacherForced
+from model.decoders.registry import TeacherForced
 
 Mean = Callable[[Tensor, int], Tensor]
 """A sum and how many it is of → the mean; over all processes where there are several."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.decoders import Decoder, TeacherForced
+from model.decoders.registry import Decoder, TeacherForced
 
 
 class Reward(Protocol):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.captioner import CaptionNetwork, CheckpointConfig
-from model.decoders import AttentionLSTM
+from model.decoders.registry import AttentionLSTM
 from model.encoders.backbones import IMAGENET_MEAN, IMAGENET_STD
 from model.vocabulary import Vocabulary
 

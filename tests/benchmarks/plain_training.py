@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from model.attention_lstm import AttentionLSTM
+from model.decoders.attention_lstm import AttentionLSTM
 
 
 def loss(decoder: AttentionLSTM, features: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.attention_lstm import AttentionLSTM
 from model.captioner import load_captioner, load_network
+from model.decoders.attention_lstm import AttentionLSTM
 from model.loss import caption_loss
 from pipeline.media.images import decode_still
 from tests.benchmarks import __main__ as benchmarks

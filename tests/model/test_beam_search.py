@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.beam_search import Search, beam_search
-from model.decoders import Decoder, build_decoder
+from model.decoders.registry import Decoder, build_decoder
 from tests.model.reference_search import search_all, search_one
 
 PAD, UNKNOWN, START, END = 0, 17, 18, 19

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.captioner import CaptionNetwork
-from model.decoders import build_decoder
+from model.decoders.registry import build_decoder
 from model.encoders.backbones import build_encoder
 from model.errors import GpucaptError
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary

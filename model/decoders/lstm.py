@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.decoding import Decoder, DecoderState, TeacherForced, start_words
+from model.decoders.base import Decoder, DecoderState, TeacherForced, start_words
 
 
 class LSTM(Decoder):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from model.decoding import Decoder, DecoderState, TeacherForced, projection, start_words
+from model.decoders.base import Decoder, DecoderState, TeacherForced, projection, start_words
 from model.errors import GpucaptError
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.decoding import Decoder, DecoderState, TeacherForced, projection, start_words
+from model.decoders.base import Decoder, DecoderState, TeacherForced, projection, start_words
 from model.errors import GpucaptError
 
 

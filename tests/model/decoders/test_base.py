@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.decoders import DECODERS, Decoder, build_decoder
+from model.decoders.registry import DECODERS, Decoder, build_decoder
 from model.errors import GpucaptError
 from model.precision import Precision, autocast
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.attention_lstm import AttentionLSTM
-from model.decoding import Decoder, DecoderState, TeacherForced
+from model.decoders.attention_lstm import AttentionLSTM
+from model.decoders.base import Decoder, DecoderState, TeacherForced
+from model.decoders.lstm import LSTM
+from model.decoders.transformer import Transformer
 from model.errors import GpucaptError
-from model.lstm import LSTM
-from model.transformer import Transformer
 
 __all__ = ["DECODERS", "AttentionLSTM", "Decoder", "DecoderState", "TeacherForced", "build_decoder"]
 

@@ -1,0 +1,1 @@
+"""Features in, one word after the other out."""

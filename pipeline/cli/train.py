@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model.recipe import Recipe
+from model.training.recipe import Recipe
 
 _RECIPE_TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool}
 

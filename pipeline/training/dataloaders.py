@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from model.captioner import CaptionNetwork
-    from model.recipe import Recipe
-    from model.training import Data
+    from model.training.recipe import Recipe
+    from model.training.run_stage import Data
     from pipeline.datasets.captioned_pictures import CaptionedPictures
 
 
@@ -28,8 +28,8 @@ def store_views(
     """
     import torch
 
-    from model.processes import here, wait_for_all
-    from model.training import encode_views
+    from model.training.distributed import here, wait_for_all
+    from model.training.run_stage import encode_views
     from pipeline.datasets.captioned_pictures import CaptionedPictures, store_features
 
     me = here()
@@ -76,9 +76,9 @@ def load_data(data: Path, recipe: Recipe, features: Path | None, channels: str =
     import torch
     from torch.utils.data import DataLoader
 
-    from model.processes import here
-    from model.stages import Batch
-    from model.training import Data
+    from model.training.distributed import here
+    from model.training.lightning_modules import Batch
+    from model.training.run_stage import Data
     from pipeline.datasets.batch_sampler import EpochBatches
     from pipeline.datasets.captioned_pictures import CaptionedPictures
 

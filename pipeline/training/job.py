@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import GpucaptError
-from model.recipe import Recipe
+from model.training.recipe import Recipe
 from pipeline.models.resolve import resolve_model
 from pipeline.runtime.signals import Interrupted
 from pipeline.storage import staging
@@ -88,7 +88,7 @@ def run_train(
                 return launcher.train_together(
                     count, data, out, output, recipe, resume=resume, init_from=start
                 )
-            from model.stopping import Stopped
+            from model.training.stop_on_signal import Stopped
             from pipeline.training.run import train
 
             try:

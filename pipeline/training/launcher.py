@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
-from model.recipe import Recipe
+from model.training.recipe import Recipe
 from pipeline.runtime.cpu_limits import available_cores
 from pipeline.storage import staging
 

@@ -19,7 +19,7 @@ from pipeline.storage import staging
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from model.epoch_log import Epoch, Listeners
+    from model.training.epoch_log import Epoch, Listeners
     from pipeline.datasets.captioned_pictures import CaptionedPictures
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _TILE, _LINE, _GAP = 128, 18, 4  # pixels: a picture, a line of text, between th
 
 def listeners(data: Path, output: staging.Output) -> Listeners:
     """What to do after each epoch: draw, and send OUT where it lies in an object store."""
-    from model.epoch_log import Listeners
+    from model.training.epoch_log import Listeners
     from pipeline.datasets.captioned_pictures import CaptionedPictures
 
     validation = CaptionedPictures(data, "val")
@@ -54,7 +54,7 @@ def listeners(data: Path, output: staging.Output) -> Listeners:
 
 def read_curves(out: Path) -> tuple[dict[str, list[tuple[int, float]]], dict[str, int]]:
     """All stages' figures one after the other: (epoch, value) by name, and the epoch each stage begins at."""
-    from model.epoch_log import read_rows
+    from model.training.epoch_log import read_rows
 
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     begins: dict[str, int] = {}

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.recipe import Recipe
+from model.training.recipe import Recipe
 from pipeline.storage import staging
 from pipeline.version import code_version
 
 if TYPE_CHECKING:
     from model.captioner import CaptionNetwork, CheckpointConfig
-    from model.stages import Stage, StagePlan
+    from model.training.lightning_modules import Stage, StagePlan
     from model.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ def train(
     began = time.time()
     manifest, vocabulary = read_manifest(data), read_wordmap(data)
     from model.precision import choose_device
-    from model.processes import join, wait_for_all
-    from model.stopping import Stopped
+    from model.training.distributed import join, wait_for_all
+    from model.training.stop_on_signal import Stopped
 
     me = join(choose_device(recipe.device))
     if not me.is_first:
@@ -136,7 +136,7 @@ def plan_stages(
     begun: CheckpointConfig | None = None,
 ) -> list[StagePlan]:
     """The stages that a recipe wants, one after the other. `begun`: of the network that they go on with."""
-    from model.stages import StagePlan
+    from model.training.lightning_modules import StagePlan
 
     config = _config(recipe, int(manifest["settings"]["image_size"]), begun)
     trained: dict[str, Any] = {
@@ -172,8 +172,8 @@ def _run_stages(
 ) -> None:
     from model.captioner import load_network
     from model.precision import choose_device
-    from model.processes import here
-    from model.training import run_stage
+    from model.training.distributed import here
+    from model.training.run_stage import run_stage
     from pipeline.training.dataloaders import load_data, store_views
     from pipeline.training.plots import listeners
 
@@ -200,7 +200,7 @@ def _begin(plan: StagePlan, init_from: Path | None) -> CaptionNetwork:
     import torch
 
     from model.captioner import build_network, load_network
-    from model.warm_start import transfer
+    from model.training.warm_start import transfer
 
     torch.manual_seed(plan.recipe.seed)
     start = None if init_from is None else load_network(init_from)
@@ -234,7 +234,7 @@ def _new_network(plan: StagePlan) -> CaptionNetwork:
 def _take_embeddings(network: CaptionNetwork, plan: StagePlan, url: str) -> None:
     import torch
 
-    from model.embeddings import read_glove
+    from model.training.glove import read_glove
 
     table = network.decoder.embedding.weight
     with staging.input_file(url) as path:

@@ -10,7 +10,7 @@ import torch
 
 from model.captioner import load_captioner, load_network
 from model.decoders.attention_lstm import AttentionLSTM
-from model.loss import caption_loss
+from model.training.loss import caption_loss
 from pipeline.media.images import decode_still
 from tests.benchmarks import __main__ as benchmarks
 from tests.benchmarks import (

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from model.captioner import CaptionNetwork, build_network
-from model.epoch_log import Listeners, read_rows
-from model.recipe import Recipe
-from model.stages import StagePlan
-from model.training import run_stage
+from model.training.epoch_log import Listeners, read_rows
+from model.training.lightning_modules import StagePlan
+from model.training.recipe import Recipe
+from model.training.run_stage import run_stage
 from pipeline.datasets.captioned_pictures import (
     CaptionedPictures,
     read_manifest,

@@ -265,7 +265,7 @@ def test_a_pickled_vocabulary_is_taken_for_another_dataset(
 def test_every_training_that_it_proposes_has_a_network(here: Path) -> None:
     """What `gpucapt train` is told there are options of recipes that exist, and names of encoders."""
     from model.encoders.backbones import TORCHVISION_ENCODERS
-    from model.recipe import Recipe
+    from model.training.recipe import Recipe
 
     proposed = [
         line

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model.errors import GpucaptError
-from model.recipe import Recipe
+from model.training.recipe import Recipe
 from pipeline.cli.main import app
 from pipeline.datasets.captioned_pictures import CaptionedPictures, read_manifest, read_wordmap
 from pipeline.datasets.job import run_import_dataset, run_preprocess

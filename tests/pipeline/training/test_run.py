@@ -14,7 +14,7 @@ import torch
 
 from model.captioner import load_captioner
 from model.errors import GpucaptError
-from model.recipe import Recipe
+from model.training.recipe import Recipe
 from pipeline.datasets.captioned_pictures import CaptionedPictures
 from pipeline.training.job import run_train
 from pipeline.training.run import _config

@@ -122,7 +122,7 @@ def test_names_that_do_not_exist_are_one_line_with_those_that_do(data: Path) -> 
 
 def test_recipes_take_yes_and_no_where_they_should() -> None:
     from model.errors import GpucaptError
-    from model.recipe import Recipe
+    from model.training.recipe import Recipe
 
     assert not Recipe.from_dict({"embeddings_trained": False}).embeddings_trained
     assert Recipe.from_dict({"dropout": 0}).decoder_options()["dropout"] == 0.0

@@ -24,12 +24,12 @@ from model.beam_search import Search, beam_search
 from model.captioner import CheckpointConfig, SearchDefaults, build_network, load_network
 from model.checkpoint import read_tensors
 from model.confidence import confidence
-from model.epoch_log import Listeners, read_rows
 from model.preparation import Preparation
-from model.recipe import Recipe
-from model.stages import Batch, Stage, StagePlan
-from model.stopping import Stopped
-from model.training import Data, run_stage
+from model.training.epoch_log import Listeners, read_rows
+from model.training.lightning_modules import Batch, Stage, StagePlan
+from model.training.recipe import Recipe
+from model.training.run_stage import Data, run_stage
+from model.training.stop_on_signal import Stopped
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from pipeline.datasets.batch_sampler import EpochBatches, Pick
 from tests.model.tiny import WORDS
@@ -194,7 +194,7 @@ def test_steps_are_written_down_once_each_also_by_a_run_that_was_stopped(tmp_pat
 def test_a_long_epoch_tells_how_it_goes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.epoch_log._LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("model.training.epoch_log._LINE_EVERY_S", 0.0)
     with caplog.at_level(logging.INFO):
         run(tmp_path, "decoder", epochs=1)
     lines = [line for line in caplog.messages if line.startswith("epoch 1/1: batch 3/5, ")]

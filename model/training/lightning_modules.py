@@ -23,19 +23,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.augmentation import augment
 from model.beam_search import Hypotheses, Search, beam_search
 from model.captioner import CaptionNetwork, CheckpointConfig, save_network
 from model.confidence import UNSURE_BELOW, confidence
-from model.figures import Figures
-from model.freezing import train_embeddings, train_part
-from model.loss import Mean, caption_loss, mean_here
 from model.metrics import cider
-from model.optimizers import build_optimizer, rate_at
-from model.processes import gather, mean_of_all
-from model.recipe import Recipe
-from model.rewards import CiderD
-from model.self_critical import draw_captions, policy_loss, score_drawn
+from model.training.augmentation import augment
+from model.training.distributed import gather, mean_of_all
+from model.training.freezing import train_embeddings, train_part
+from model.training.loss import Mean, caption_loss, mean_here
+from model.training.optimizers import build_optimizer, rate_at
+from model.training.recipe import Recipe
+from model.training.rewards import CiderD
+from model.training.running_means import Figures
+from model.training.self_critical import draw_captions, policy_loss, score_drawn
 from model.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -380,7 +380,7 @@ class Finetuning(CaptioningModule):
 
 
 class SelfCritical(CaptioningModule):
-    """Captions drawn from the decoder learn from what they earn (model/self_critical.py)."""
+    """Captions drawn from the decoder learn from what they earn (model/training/self_critical.py)."""
 
     def __init__(
         self,

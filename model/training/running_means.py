@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.processes import gather
+from model.training.distributed import gather
 
 
 class Figures:

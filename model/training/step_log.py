@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from model.stages import CaptioningModule, Stage
+from model.training.lightning_modules import CaptioningModule, Stage
 
 _COLUMNS = ("stage", "epoch", "step", "loss", "perplexity", "top5", "reward", "learning_rate")
 

@@ -22,16 +22,16 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from model.augmentation import view
 from model.captioner import CaptionNetwork, load_network
-from model.epoch_log import EpochEnd, Listeners, StepTimes
 from model.precision import autocast, choose_device, choose_precision
-from model.processes import here, wait_for_all
-from model.recipe import Recipe
-from model.rewards import CiderD
-from model.stages import Batch, CaptioningModule, Finetuning, SelfCritical, StagePlan
-from model.step_log import StepLog
-from model.stopping import StopOnSignal
+from model.training.augmentation import view
+from model.training.distributed import here, wait_for_all
+from model.training.epoch_log import EpochEnd, Listeners, StepTimes
+from model.training.lightning_modules import Batch, CaptioningModule, Finetuning, SelfCritical, StagePlan
+from model.training.recipe import Recipe
+from model.training.rewards import CiderD
+from model.training.step_log import StepLog
+from model.training.stop_on_signal import StopOnSignal
 
 _LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 

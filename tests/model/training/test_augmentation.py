@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from model.augmentation import augment, view
+from model.training.augmentation import augment, view
 
 RAMP = torch.arange(32, dtype=torch.uint8).mul(8).expand(3, 32, 32)
 """Brighter from left to right, so that a mirrored picture can be told, and how much of it is there."""

@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from model.processes import count_of_all
+from model.training.distributed import count_of_all
 
 
 class Stopped(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from model.stages import CaptioningModule, Sample, Stage
+from model.training.lightning_modules import CaptioningModule, Sample, Stage
 
 log = logging.getLogger(__name__)
 

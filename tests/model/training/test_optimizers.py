@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.errors import GpucaptError
-from model.optimizers import build_optimizer
+from model.training.optimizers import build_optimizer
 
 CPU = torch.device("cpu")
 

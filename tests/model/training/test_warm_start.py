@@ -9,8 +9,8 @@ from model.captioner import CaptionNetwork
 from model.decoders.registry import build_decoder
 from model.encoders.backbones import build_encoder
 from model.errors import GpucaptError
+from model.training.warm_start import transfer
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from model.warm_start import transfer
 
 FIRST = Vocabulary((PAD, "a", "dog", "runs", "old", UNKNOWN, START, END))
 SECOND = Vocabulary((PAD, "new", "runs", "a", "words", "dog", UNKNOWN, START, END))

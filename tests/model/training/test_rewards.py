@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from model.rewards import CiderD
+from model.training.rewards import CiderD
 
 pytest.importorskip("pycocoevalcap")
 

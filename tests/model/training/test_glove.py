@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.embeddings import read_glove
 from model.errors import GpucaptError
+from model.training.glove import read_glove
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 WORDS = ("a", "dog", "runs", "café", "unheard")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.augmentation import augment
 from model.captioner import (
     CaptionNetwork,
     CheckpointConfig,
@@ -20,12 +19,13 @@ from model.captioner import (
     save_network,
 )
 from model.checkpoint import read_tensors
-from model.embeddings import read_glove
 from model.encoders.backbones import TORCHVISION_ENCODERS
-from model.freezing import train_embeddings, train_part
-from model.loss import caption_loss
 from model.preparation import Preparation
-from model.recipe import Recipe
+from model.training.augmentation import augment
+from model.training.freezing import train_embeddings, train_part
+from model.training.glove import read_glove
+from model.training.loss import caption_loss
+from model.training.recipe import Recipe
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from tests.media import PHOTOGRAPHS, photograph
 from tests.model.tiny import WORDS

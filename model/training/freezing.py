@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from model.decoders.base import Decoder
 from model.encoders.backbones import Encoder
 from model.errors import GpucaptError
-from model.recipe import ENCODER_PARTS
+from model.training.recipe import ENCODER_PARTS
 
 PROBE = 128
 """Side of the picture that shows where an encoder's grids get smaller; large enough for five halvings."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.captioner import CaptionNetwork, load_network
-from model.self_critical import draw_captions, policy_loss, score_drawn
+from model.training.self_critical import draw_captions, policy_loss, score_drawn
 from model.vocabulary import Vocabulary
 from tests.model.tiny import make_tiny_checkpoint
 

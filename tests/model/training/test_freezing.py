@@ -6,8 +6,8 @@ from torch import nn
 
 from model.encoders.backbones import build_encoder
 from model.errors import GpucaptError
-from model.freezing import encoder_blocks, train_part
-from model.recipe import ENCODER_PARTS
+from model.training.freezing import encoder_blocks, train_part
+from model.training.recipe import ENCODER_PARTS
 
 
 def names_in_training(encoder: nn.Module) -> set[str]:

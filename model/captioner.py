@@ -27,7 +27,7 @@ from model.decoders.registry import Decoder, build_decoder
 from model.encoders.backbones import TORCHVISION_ENCODERS, Encoder, Shape, build_encoder
 from model.errors import GpucaptError
 from model.precision import DTYPES, Precision, autocast, choose_device, choose_precision
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from model.vocabulary import Vocabulary
 
 

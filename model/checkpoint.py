@@ -3,7 +3,7 @@
 config.json
     format          1
     name            what reports call the model
-    encoder         {"name", "grid", "options"}: options, which may be missing, are `Shape`'s in encoders.py
+    encoder         {"name", "grid", "options"}: options, which may be missing, are `Shape`'s in encoders/
     decoder         {"name", "options"}: keyword arguments of the decoder
     preparation     {"size", "channels", "filter", "shorter_side"}: how pictures are made ready
     search          {"max_length", "length_penalty", "allow_unknown", "plain"}

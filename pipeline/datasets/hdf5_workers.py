@@ -84,7 +84,7 @@ def write_rows(work: Work, target: Path, names: Sequence[str], offsets: Sequence
 
 
 def _write_row(work: Work, file: int, name: str, offset: int) -> Row:
-    from model.preparation import Preparation
+    from model.preprocessing import Preparation
     from pipeline.media.images import decode_still
 
     try:
@@ -180,7 +180,7 @@ def workers(count: int, pictures: int) -> Iterator[Executor]:
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        [*_main_module(), __name__, "model.preparation", "pipeline.media.images", "cv2", "PIL.Image"]
+        [*_main_module(), __name__, "model.preprocessing", "pipeline.media.images", "cv2", "PIL.Image"]
     )
     others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)

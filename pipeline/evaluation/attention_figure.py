@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from model.captioner import Caption
-    from model.preparation import Preparation
+    from model.preprocessing import Preparation
 
 _LONGEST_SIDE = 400  # pixels that a photograph is shrunk to: a panel has no more
 _COLUMNS = 6

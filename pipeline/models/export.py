@@ -2,7 +2,7 @@
 
 In DESTINATION:
 
-    encoder.onnx, decoder.onnx      or .pt for TorchScript; what goes in and comes out: model/graphs.py
+    encoder.onnx, decoder.onnx      or .pt for TorchScript; what goes in and comes out: model/export.py
     vocabulary.json                 {"words": [...]}: every word at its index
     export.json                     the rest: how pictures are prepared, where a caption begins and ends, and
                                     the names of the graphs' inputs and outputs; written last
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from model.captioner import Captioner
-    from model.graphs import Graph
+    from model.export import Graph
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".pt"}
 EXPORT = "export.json"
@@ -86,7 +86,7 @@ def _replace(folder: Path, fresh: Path) -> None:
 
 def _write(model: Model, folder: Path, kind: str) -> None:
     from model.captioner import load_captioner
-    from model.graphs import captioner_graphs
+    from model.export import captioner_graphs
 
     captioner = load_captioner(model.directory, device="cpu", precision="fp32")
     graphs = captioner_graphs(captioner)
@@ -121,7 +121,7 @@ def _search(captioner: Captioner) -> dict[str, Any]:
 
 
 def _write_graph(graph: Graph, path: Path, kind: str) -> None:
-    from model.graphs import difference, write_onnx, write_torchscript
+    from model.export import difference, write_onnx, write_torchscript
 
     write = write_onnx if kind == "onnx" else write_torchscript
     try:
@@ -141,7 +141,7 @@ def _runner(path: Path, graph: Graph, kind: str) -> Callable[..., Sequence[Tenso
     """The written file as a function."""
     import torch
 
-    from model.graphs import read_torchscript
+    from model.export import read_torchscript
 
     if kind == "torchscript":
         loaded = read_torchscript(path)

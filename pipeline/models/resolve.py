@@ -40,7 +40,7 @@ class Model:
     @property
     def sees_whole(self) -> bool:
         """Whether it wants large photographs decoded whole (`Preparation.whole`); without loading it."""
-        from model.preparation import Preparation
+        from model.preprocessing import Preparation
 
         try:
             return Preparation(**read_config(self.directory)["preparation"]).whole

@@ -105,7 +105,7 @@ def _config(recipe: Recipe, image_size: int, begun: CheckpointConfig | None) -> 
     order of their channels.
     """
     from model.captioner import CheckpointConfig, SearchDefaults
-    from model.preparation import Preparation
+    from model.preprocessing import Preparation
 
     encoder: dict[str, Any] = {"name": recipe.encoder, "grid": recipe.grid}
     decoder: dict[str, Any] = {"name": recipe.decoder, "options": recipe.decoder_options()}

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from pipeline.datasets.annotations import Example
 from pipeline.datasets.preprocess import Preprocessing, preprocess
 from pipeline.media.frame import read_video

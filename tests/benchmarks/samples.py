@@ -17,7 +17,7 @@ from torch import nn
 from model.captioner import CaptionNetwork, CheckpointConfig, SearchDefaults, build_network, save_network
 from model.checkpoint import BUNDLED
 from model.decoders.registry import AttentionLSTM
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from pipeline.runtime.cpu_limits import available_cores
 from tests.media import PHOTOGRAPHS, has_ffmpeg, pan, photograph, write_frames

@@ -10,7 +10,7 @@ import torch
 from model.captioner import Captioner, load_captioner, load_network, save_network
 from model.checkpoint import checkpoint_version, read_config
 from model.errors import GpucaptError
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from tests.media import PHOTOGRAPHS, photograph
 from tests.model.tiny import make_tiny_checkpoint
 

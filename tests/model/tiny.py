@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from model.captioner import CheckpointConfig, SearchDefaults, build_network, save_network
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 WORDS = (

@@ -20,7 +20,7 @@ from model.captioner import (
 )
 from model.checkpoint import read_tensors
 from model.encoders.backbones import TORCHVISION_ENCODERS
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from model.training.augmentation import augment
 from model.training.freezing import train_embeddings, train_part
 from model.training.glove import read_glove

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from pipeline.datasets.annotations import Example
 from pipeline.datasets.hdf5_workers import dhash
 from pipeline.datasets.near_duplicates import MOST_BITS, alike, suspected

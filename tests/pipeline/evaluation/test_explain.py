@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from model.captioner import Caption, Captioner, load_captioner
 from model.errors import GpucaptError
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
 from pipeline.evaluation.attention_figure import Row, draw

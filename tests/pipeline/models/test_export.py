@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from model.captioner import Captioner, load_captioner
 from model.checkpoint import BUNDLED
 from model.errors import GpucaptError
-from model.graphs import captioner_graphs, difference, read_torchscript
+from model.export import captioner_graphs, difference, read_torchscript
 from pipeline.cli.main import app
 from pipeline.media.images import decode_still
 from pipeline.models.export import run_export

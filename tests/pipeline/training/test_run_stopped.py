@@ -24,7 +24,7 @@ from model.beam_search import Search, beam_search
 from model.captioner import CheckpointConfig, SearchDefaults, build_network, load_network
 from model.checkpoint import read_tensors
 from model.confidence import confidence
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from model.training.epoch_log import Listeners, read_rows
 from model.training.lightning_modules import Batch, Stage, StagePlan
 from model.training.recipe import Recipe

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from model.errors import GpucaptError
-from model.preparation import Preparation
+from model.preprocessing import Preparation
 from tests.media import photograph
 
 SIZES = [(100, 80), (40, 250), (250, 40), (256, 256), (257, 255), (224, 224), (3, 7), (1, 20), (400, 1001)]

@@ -25,7 +25,8 @@ from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
 from pipeline.sources.discovery import open_source
 from pipeline.state.manifest import now
-from pipeline.storage.base import Storage, open_object, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import location, open_storage
 from pipeline.stories.job_storyteller import check_provider
 
 DONE, FAILED, SOME_SET_ASIDE = 0, 1, 3
@@ -96,12 +97,6 @@ def conclude(run: Run, outcomes: Outcomes, destination: Storage, *, is_news: boo
     print_errors(outcomes)
     print(f"{in_words(totals)}; {summary}")
     return exit_code(totals)
-
-
-def location(url: str) -> str:
-    """A file or folder by its whole path or URL."""
-    storage, key = open_object(url)
-    return f"{storage.url.rstrip('/')}/{key}"
 
 
 def exit_code(totals: Totals) -> int:

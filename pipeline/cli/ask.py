@@ -107,7 +107,7 @@ def read_picture(place: str, *, whole: bool = False) -> NDArray[np.uint8]:
     """One picture, wherever it lies, as RGB; see `decode_still`. Raises BadInput where it is none."""
     from pipeline.media.images import decode_still
     from pipeline.sources.discovery import kind_of
-    from pipeline.storage.base import is_s3, open_object, open_storage
+    from pipeline.storage.open import is_s3, open_object, open_storage
     from pipeline.storage.staging import LARGEST_BYTES, identity
 
     storage, key = open_object(place)

@@ -97,7 +97,7 @@ def plan(
         story=story,
     )
     from pipeline.ingest.shard import Planning
-    from pipeline.storage.base import refuse_overlap
+    from pipeline.storage.open import refuse_overlap
 
     try:
         refuse_overlap(incoming, destination)

@@ -156,7 +156,7 @@ def caption(
         )
         raise typer.Exit(code)
     streams.refuse_of_files(duration, stream_name)
-    from pipeline.storage.base import refuse_overlap
+    from pipeline.storage.open import refuse_overlap
 
     try:
         refuse_overlap(source, destination)

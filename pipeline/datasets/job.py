@@ -20,7 +20,7 @@ from pipeline.runtime.config import tuning
 from pipeline.runtime.cpu_limits import available_cores
 from pipeline.runtime.progress import log_progress
 from pipeline.storage import staging
-from pipeline.storage.base import is_s3, open_object, open_storage
+from pipeline.storage.open import is_s3, open_object, open_storage
 
 if TYPE_CHECKING:
     from pipeline.datasets.plan import Plan

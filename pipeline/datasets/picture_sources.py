@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
 from pipeline.storage import staging
-from pipeline.storage.base import is_s3, open_storage
+from pipeline.storage.open import is_s3, open_storage
 
 
 @functools.cache

@@ -13,12 +13,12 @@ from typing import Any
 
 from model.checkpoint import BUNDLED
 from model.errors import GpucaptError
-from pipeline.captioning.run import location
 from pipeline.errors import StorageUnavailable
 from pipeline.evaluation.evaluate import SCORES, Evaluating, evaluate
 from pipeline.models.registry import Champions, Registry, Version, new_version
 from pipeline.models.resolve import Model, champion_of, registered, resolve_model
 from pipeline.storage import staging
+from pipeline.storage.open import location
 from pipeline.version import code_version
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")

@@ -29,7 +29,8 @@ from pipeline.runtime.config import tuning
 from pipeline.runtime.signals import Interrupted, stopped_by_signals
 from pipeline.state.leases import Claims
 from pipeline.state.manifest import now
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 
 _MOVES_AT_ONCE = 16
 """From and to a remote storage; each is a few requests that take long and cost little."""

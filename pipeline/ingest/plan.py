@@ -20,7 +20,8 @@ from pipeline.models.resolve import pinned
 from pipeline.records.settings import CaptionSettings
 from pipeline.sources.discovery import SetAside, Source, find_sources, still_entries
 from pipeline.state.piece_marks import COST_OF_A_STILL, Cut, cut_film, cut_folder
-from pipeline.storage.base import Entry, Storage, is_inside, open_object, open_storage, refuse_overlap
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.open import is_inside, open_object, open_storage, refuse_overlap
 
 MOST_SHARDS = 1024
 """Airflow maps a task over no more than so many."""

@@ -29,7 +29,8 @@ from pipeline.ingest.settle import IN_THE_FUTURE_S
 from pipeline.records.settings import CaptionSettings
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.sources.discovery import Kind, Piece, Source
-from pipeline.storage.base import Entry, Storage, open_storage
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.open import open_storage
 
 T = TypeVar("T")
 

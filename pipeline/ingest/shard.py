@@ -15,7 +15,8 @@ from pipeline.ingest.plan import Planning
 from pipeline.ingest.run_folder import ModelUsed, Recorder, RunFolder
 from pipeline.records.settings import Resources
 from pipeline.sources.discovery import Source
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 
 __all__ = ["Planning", "finish", "run_shard"]
 

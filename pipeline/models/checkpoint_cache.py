@@ -15,7 +15,8 @@ from model.checkpoint import CONFIG, TENSORS, VOCABULARY
 from model.errors import GpucaptError
 from pipeline.errors import one_line
 from pipeline.runtime.config import tuning
-from pipeline.storage.base import Entry, is_s3, open_storage
+from pipeline.storage.base import Entry
+from pipeline.storage.open import is_s3, open_storage
 from pipeline.storage.staging import fetch_entry, local, log
 
 _NAMES = (CONFIG, VOCABULARY, TENSORS)

@@ -26,7 +26,8 @@ from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.state.manifest import now
-from pipeline.storage.base import Storage, open_storage, sha256
+from pipeline.storage.base import Storage, sha256
+from pipeline.storage.open import open_storage
 
 T = TypeVar("T")
 

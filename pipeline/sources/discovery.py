@@ -15,7 +15,8 @@ from typing import Literal
 
 from model.errors import GpucaptError
 from pipeline.media.frame import Feed
-from pipeline.storage.base import Entry, Storage, open_object, open_storage
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.open import open_object, open_storage
 
 Kind = Literal["video", "stills"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
-from pipeline.storage.base import is_s3, local_path_of
 from pipeline.storage.local import name_from_key
+from pipeline.storage.open import is_s3, local_path_of
 from pipeline.storage.s3.uri import Place
 
 

@@ -19,7 +19,8 @@ from model.errors import GpucaptError
 from pipeline.errors import BadInput, WrongUsage, one_line
 from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.storage.base import Entry, Storage, is_s3, local_path_of, open_object, open_storage
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.open import is_s3, local_path_of, open_object, open_storage
 
 log = logging.getLogger("gpucapt")
 

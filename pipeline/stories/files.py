@@ -15,7 +15,7 @@ from pipeline.errors import BadInput, WrongUsage, one_line
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.records.source_info import SourceInfo
-from pipeline.storage.base import is_s3
+from pipeline.storage.open import is_s3
 from pipeline.storage.staging import input_file, output_file
 from pipeline.stories import Material, Story, material_of, start_story
 

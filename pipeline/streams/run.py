@@ -21,8 +21,8 @@ from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
 from pipeline.state.leases import Claim, ClaimLost, Claims
 from pipeline.state.manifest import manifest_key, now
-from pipeline.storage.base import open_storage
 from pipeline.storage.local import LocalStorage
+from pipeline.storage.open import open_storage
 from pipeline.stories.job_storyteller import check_provider
 from pipeline.streams.address import Address
 from pipeline.streams.camera import check_device

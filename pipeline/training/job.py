@@ -11,7 +11,7 @@ from model.training.recipe import Recipe
 from pipeline.models.resolve import resolve_model
 from pipeline.runtime.signals import Interrupted
 from pipeline.storage import staging
-from pipeline.storage.base import is_s3
+from pipeline.storage.open import is_s3
 
 if TYPE_CHECKING:
     from pipeline.training.run import Trained

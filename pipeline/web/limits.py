@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from model.errors import GpucaptError
 from pipeline.errors import WrongUsage
 from pipeline.runtime.config import Tuning
-from pipeline.storage.base import is_s3
+from pipeline.storage.open import is_s3
 from pipeline.storage.s3.uri import Place
 
 _HELD_BYTES = 1 << 30

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
 from pipeline.media.images import NotAPicture, TooManyPixels, decode_still, still_size
-from pipeline.storage.base import Entry, Storage, is_s3, open_object
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.open import is_s3, open_object
 from pipeline.storage.s3.uri import Place
 from pipeline.web.errors import RequestFailed, too_large
 from pipeline.web.limits import Limits

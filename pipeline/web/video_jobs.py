@@ -34,7 +34,7 @@ from pipeline.runtime.progress import Progress
 from pipeline.runtime.signals import Interrupted
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.sources.discovery import OUTPUT_NAMES, open_source
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from pipeline.web.engine import Engine, EngineStopped
 from pipeline.web.errors import RequestFailed, as_failed, busy
 from pipeline.web.limits import Limits

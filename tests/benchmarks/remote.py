@@ -170,7 +170,7 @@ def _gpucapt(*arguments: str | Path) -> str:
 def main(bucket: str) -> None:
     """What the process does that lists."""
     from pipeline.sources.discovery import find_sources
-    from pipeline.storage.base import open_storage
+    from pipeline.storage.open import open_storage
 
     def sources(prefix: str) -> int:
         return sum(1 for _ in find_sources(open_storage(f"s3://{bucket}/{prefix}"), base_name="source"))

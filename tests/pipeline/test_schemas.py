@@ -14,7 +14,7 @@ from pipeline.captioning.run import CaptionRun
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.schemas import SchemaName, load_schema
 from pipeline.state.manifest import read_done
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.report_rows import Written, picture
 

@@ -21,7 +21,7 @@ from pipeline.records.row import Row
 from pipeline.records.settings import Resources
 from pipeline.state.leases import Claims, claim_key
 from pipeline.state.parts import Parts
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.media import write_photograph, write_video
 from tests.pipeline.jobs import (
     assert_same_rows,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pipeline.captioning.run import CaptionRun
 from pipeline.records.settings import CaptionSettings
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import RESOURCES, write_still
 

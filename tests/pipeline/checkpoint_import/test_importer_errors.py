@@ -19,7 +19,7 @@ from pipeline.checkpoint_import.importer import import_checkpoint
 from pipeline.checkpoint_import.unpickling import read_vocabulary
 from pipeline.errors import BadInput
 from pipeline.models.checkpoint_cache import checkpoint_folder
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import NAMES, WORD_MAP, word_map
 from tests.pipeline.checkpoint_import.originals import img2story, tutorial
 from tests.pipeline.checkpoint_import.saving import as_in_torch_1_0, known_as, parts_of, save, thnn

@@ -25,7 +25,7 @@ from PIL import Image
 from model.errors import GpucaptError
 from model.vocabulary import END, PAD, START, UNKNOWN
 from pipeline.datasets.hdf5_workers import Work, write_rows
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.media import photograph
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
 

@@ -17,7 +17,7 @@ from pipeline.evaluation.evaluate import SCORES, Evaluating, evaluate
 from pipeline.evaluation.promote import Gate, promote
 from pipeline.models.registry import Registry
 from pipeline.models.resolve import resolve_model
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from pipeline.storage.staging import local
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import command, run

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.media import write_video
 from tests.pipeline.jobs import command, run, write_stills
 from tests.services.s3 import S3Server

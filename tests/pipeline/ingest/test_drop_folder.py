@@ -17,7 +17,8 @@ from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
 from pipeline.ingest.shard import Planning, finish
 from pipeline.records.settings import CaptionSettings
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 from tests.media import write_video
 from tests.pipeline.jobs import Rounds, write_still
 from tests.services.s3 import S3Server

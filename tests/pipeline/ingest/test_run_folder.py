@@ -11,7 +11,7 @@ import pytest
 from model.errors import GpucaptError
 from pipeline.ingest.run_folder import Plan, RunFolder
 from pipeline.records.settings import CaptionSettings
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 
 ENTRY = {"key": "f.mp4", "size": 5, "etag": "1", "modified": 1.0}
 SOURCE: dict[str, Any] = {"key": "f.mp4", "kind": "video", "path": "f.mp4", "entry": ENTRY, "piece": None}

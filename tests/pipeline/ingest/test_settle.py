@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.ingest.settle import COARSE_S, wait_for_arrivals
 from pipeline.ingest.shard import Planning
 from pipeline.records.settings import CaptionSettings
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.pipeline.jobs import write_stills
 
 SETTLE_S = 1.5

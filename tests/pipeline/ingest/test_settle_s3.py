@@ -10,7 +10,7 @@ import pytest
 from model.errors import GpucaptError
 from pipeline.ingest.shard import Planning
 from pipeline.records.settings import CaptionSettings
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.pipeline.jobs import write_stills
 
 SETTLE_S = 1.5

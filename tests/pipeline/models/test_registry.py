@@ -15,7 +15,7 @@ from model.errors import GpucaptError
 from pipeline.evaluation.promote import promote, rollback
 from pipeline.models.registry import CHAMPION, Champions, Registry
 from pipeline.models.resolve import pinned, resolve_model
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.pipeline.registries import damage, register, registry, two_models
 
 __all__ = ["registry", "two_models"]

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.captioning.outcome_store import Input, Outcome, Outcomes, Run, write_run_report
 from pipeline.reports.run_page import RunFacts, duration, rates
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.media import write_video
 from tests.pipeline.jobs import caption, write_stills
 from tests.pipeline.report_pages import Reports, browser, reports

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.state.conditional_upload import put_content, put_file
 from pipeline.state.leases import Claim, ClaimLost, Claims, claim_key
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 
 KEY = "clip.mp4/captions.csv"
 

@@ -15,7 +15,8 @@ import pytest
 import pipeline.state.leases
 from pipeline.runtime.process_identity import Process
 from pipeline.state.leases import Claim, ClaimLost, Claims, claim_key
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 from pipeline.storage.write_guard import fenced
 
 
@@ -186,7 +187,7 @@ def test_a_worker_renews_what_it_holds_for_as_long_as_it_works(storage: Storage)
 def test_the_claim_of_a_killed_process_is_free_at_once_even_before_it_is_reaped(storage: Storage) -> None:
     code = (
         "import sys, time; from pipeline.state.leases import Claims\n"
-        "from pipeline.storage.base import open_storage\n"
+        "from pipeline.storage.open import open_storage\n"
         "Claims(open_storage(sys.argv[1])).take('clip.mp4'); print('claimed', flush=True); time.sleep(600)"
     )
     with subprocess.Popen(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.records.row import Row
 from pipeline.state.parts import Parts, find_parts, merge
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 
 FINGERPRINT = f"{'a' * 16}-{'b' * 32}"
 

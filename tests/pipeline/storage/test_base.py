@@ -17,8 +17,9 @@ import pipeline.storage.base
 import pipeline.storage.s3.storage
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
-from pipeline.storage.base import Entry, Storage, open_object, open_storage
+from pipeline.storage.base import Entry, Storage
 from pipeline.storage.local import LocalStorage, key_from_name, name_from_key
+from pipeline.storage.open import open_object, open_storage
 
 MakeStorage = Callable[[str], Storage]
 

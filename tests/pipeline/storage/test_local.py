@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
-from pipeline.storage.base import Storage, is_inside, open_object, open_storage, refuse_overlap
+from pipeline.storage.base import Storage
 from pipeline.storage.local import LocalStorage, key_from_name, name_from_key
+from pipeline.storage.open import is_inside, open_object, open_storage, refuse_overlap
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.storage.base import Entry, nothing, open_storage
+from pipeline.storage.base import Entry, nothing
 from pipeline.storage.local import LocalStorage
+from pipeline.storage.open import open_storage
 from pipeline.storage.spool import Spool
 
 
@@ -258,7 +259,7 @@ def other_workers(storage: Slow, folder: Path) -> Iterator[list[subprocess.Popen
     """Two processes, each with a film in the folder."""
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from pipeline.storage.spool import Spool; from pipeline.storage.base import open_storage\n"
+        "from pipeline.storage.spool import Spool; from pipeline.storage.open import open_storage\n"
         "storage = open_storage(sys.argv[1])\n"
         "with Spool(storage, 1000, Path(sys.argv[2])).path(storage.stat('a.mp4')):\n"
         "    print('here', flush=True); time.sleep(600)"

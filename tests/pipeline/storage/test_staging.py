@@ -15,7 +15,8 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.models.checkpoint_cache import checkpoint_folder
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import caption_command, command, environment, run, start, write_stills
 from tests.pipeline.training.test_job import RECIPE
@@ -213,7 +214,7 @@ def test_an_upload_is_taken_back_when_the_process_is_told_to_stop(
     with large.open("wb") as file:
         file.truncate(600 << 20)
     code = (
-        "import signal, sys; from pathlib import Path; from pipeline.storage.base import open_storage;"
+        "import signal, sys; from pathlib import Path; from pipeline.storage.open import open_storage;"
         # What a shell starts in the background is told to ignore it.
         "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "open_storage(sys.argv[1]).upload(Path(sys.argv[2]), 'large.bin')"

@@ -22,7 +22,7 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.schemas import load_schema
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.media import write_video
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import leftovers, manifest, rows, start, summary

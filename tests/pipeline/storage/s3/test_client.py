@@ -16,7 +16,8 @@ import pytest
 
 import pipeline.storage.s3.multipart
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.storage.base import Entry, Storage, open_storage
+from pipeline.storage.base import Entry, Storage
+from pipeline.storage.open import open_storage
 from pipeline.storage.s3.checksums import matches_parts, parts_of
 from pipeline.storage.s3.client import connection
 from pipeline.storage.s3.multipart import abort_all, upload_in_parts

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.storage.base import open_storage
+from pipeline.storage.open import open_storage
 from tests.pipeline.jobs import caption_command, run
 from tests.services.s3 import S3Server
 

@@ -11,7 +11,8 @@ import pytest
 from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
 from pipeline.sources.discovery import find_sources
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.open import open_storage
 from pipeline.storage.s3.listing import in_order
 from tests.services.s3 import S3Server, fill
 

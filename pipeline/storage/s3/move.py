@@ -12,7 +12,7 @@ from pipeline.storage.s3.multipart import copy_parts, pieces
 from pipeline.storage.s3.verify import part_size
 
 if TYPE_CHECKING:
-    from pipeline.storage.s3.storage import S3Storage
+    from pipeline.storage.s3.objects import S3Objects
 
 _BLOCK = 1 << 20
 _LARGE = 256 << 20
@@ -31,7 +31,7 @@ _KEPT = (
 Head = dict[str, Any]
 
 
-def move_object(here: S3Storage, key: str, there: S3Storage, new_key: str) -> None:
+def move_object(here: S3Objects, key: str, there: S3Objects, new_key: str) -> None:
     """Copy, verify, delete. Raises GpucaptError, and deletes nothing, when the object is gone or changes."""
     before = here.head(key, ChecksumMode="ENABLED")
     if before is None:
@@ -54,7 +54,7 @@ def move_object(here: S3Storage, key: str, there: S3Storage, new_key: str) -> No
         raise changed
 
 
-def _copy(here: S3Storage, key: str, before: Head, there: S3Storage, new_key: str) -> None:
+def _copy(here: S3Objects, key: str, before: Head, there: S3Objects, new_key: str) -> None:
     made = here.made
     source: dict[str, Any] = {
         "CopySource": {"Bucket": here.place.bucket, "Key": here.place.full(key)},
@@ -71,7 +71,7 @@ def _copy(here: S3Storage, key: str, before: Head, there: S3Storage, new_key: st
     copy_parts(made, target, source, list(pieces(size, each)), about)
 
 
-def _is_same(here: S3Storage, key: str, before: Head, there: S3Storage, new_key: str, after: Head) -> bool:
+def _is_same(here: S3Objects, key: str, before: Head, there: S3Objects, new_key: str, after: Head) -> bool:
     if before["ContentLength"] != after["ContentLength"]:
         return False
     one, other = etag_of(before), etag_of(after)
@@ -86,7 +86,7 @@ def _is_same(here: S3Storage, key: str, before: Head, there: S3Storage, new_key:
     return _sha256(here, key, one) == _sha256(there, new_key, other)
 
 
-def _sha256(storage: S3Storage, key: str, etag: str) -> bytes:
+def _sha256(storage: S3Objects, key: str, etag: str) -> bytes:
     """The digest of an object that is read for it; b"" when it has changed."""
     made = storage.made
     wanted = {"Bucket": storage.place.bucket, "Key": storage.place.full(key), "IfMatch": f'"{etag}"'}

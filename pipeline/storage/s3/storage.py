@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import mimetypes
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,23 +16,19 @@ from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.storage.base import Entry, Storage, Unreadable, nothing
 from pipeline.storage.s3.checksums import content_md5, etag_of, is_md5, new_md5
-from pipeline.storage.s3.client import Connection, connection
 from pipeline.storage.s3.errors import (
-    UNFIT_NAMES,
     DamagedTransfer,
     WrongContent,
     code_of,
     is_passing,
     may_have_written,
-    not_s3,
-    reason_of,
-    refusal_as_a_whole,
     status_of,
 )
-from pipeline.storage.s3.listing import in_order, page_of
+from pipeline.storage.s3.listing import in_order
 from pipeline.storage.s3.move import move_object
 from pipeline.storage.s3.multipart import fetch, send
-from pipeline.storage.s3.uri import Place, fits_xml, is_key
+from pipeline.storage.s3.objects import S3Objects, entry_of_head
+from pipeline.storage.s3.uri import fits_xml, is_key
 from pipeline.storage.s3.verify import verify
 
 _PAGE = 1000
@@ -48,32 +43,19 @@ _TYPES = {
 }
 
 
-class S3Storage(Storage):
+class S3Storage(S3Objects, Storage):
     """Objects under a prefix. Threads may share one."""
 
     is_remote = True
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.url = place.url
-        self._kept: tuple[int, Connection] | None = None
-
-    @property
-    def made(self) -> Connection:
-        """The connection that this process uses."""
-        process = os.getpid()
-        if self._kept is None or self._kept[0] != process:
-            self._kept = process, connection()
-        return self._kept[1]
-
     # Listings
 
     def exists(self) -> bool:
-        first = self._page(self.place.prefix, 1)
+        first = self.page(self.place.prefix, 1)
         return not self.place.prefix or bool(first.get("Contents"))
 
     def check_place(self) -> None:
-        self._page(self.place.prefix, 1)
+        self.page(self.place.prefix, 1)
 
     def list(
         self, prefix: str = "", *, after: str = "", unreadable: Unreadable | None = None
@@ -97,42 +79,12 @@ class S3Storage(Storage):
         """Every key under the root, whatever it is, with what the listing says about it."""
 
         def next_page(on: dict[str, str]) -> dict[str, Any]:
-            return self._page(prefix, _PAGE, **{**arguments, **on})
+            return self.page(prefix, _PAGE, **{**arguments, **on})
 
         for item in in_order(next_page, self.url):
             yield item["Key"].removeprefix(self.place.prefix), item
 
-    def _page(self, prefix: str, most: int, **more: str) -> dict[str, Any]:
-        with self._told("list"):
-            return page_of(self.made, self.place.bucket, prefix, most, **more)
-
     # Reading
-
-    def stat(self, key: str) -> Entry | None:
-        head = self.head(key)
-        return None if head is None else _entry_of_head(key, head)
-
-    def head(self, key: str, **more: Any) -> dict[str, Any] | None:
-        """The headers of an object; None where there is none."""
-        full = self.place.full(key)
-        try:
-            head: dict[str, Any] = self.made.persist(
-                lambda: self.made.client.head_object(Bucket=self.place.bucket, Key=full, **more),
-                f"{self.url}/{key}",
-            )
-            return head
-        except GpucaptError:
-            raise
-        except Exception as error:
-            if status_of(error) == 404:
-                return None
-            if status_of(error) in (400, 403) and not code_of(error):
-                # Answers to HEAD have no room for a reason. A listing says so if it is us who are refused;
-                # and where we may list some prefixes only, it alone tells that there is no such object.
-                if full not in (item["Key"] for item in self._page(full, 1).get("Contents", [])):
-                    return None
-                raise BadInput(f"{key}: cannot be read: access is denied") from error
-            raise self.explained(error, "read", key) from error
 
     def read(self, key: str, *, etag: str | None = None) -> bytes:
         wanted = self._wanted(key, etag)
@@ -151,7 +103,7 @@ class S3Storage(Storage):
                     raise WrongContent()
             return data
 
-        with self._told("read", key):
+        with self.told("read", key):
             return self.made.persist(get, f"{self.url}/{key}")
 
     def _wanted(self, key: str, etag: str | None) -> dict[str, str]:
@@ -172,7 +124,7 @@ class S3Storage(Storage):
             if self.made.tuning.s3_verify:
                 verify(self, entry, path, digest.hexdigest(), head)
 
-        with self._told("read", entry.key):
+        with self.told("read", entry.key):
             self.made.persist(get, f"{self.url}/{entry.key}", go_on=go_on)
 
     @contextmanager
@@ -197,7 +149,7 @@ class S3Storage(Storage):
             self._put(key, path.read_bytes())
             return
         target = {"Bucket": self.place.bucket, "Key": self.place.full(key)}
-        with self._told("write", key):
+        with self.told("write", key):
             is_sure, etag = send(self.made, target, path, size, **_content_type(key))
         there = None if is_sure else self.stat(key)
         if not is_sure and (there is None or (there.size, there.etag) != (size, etag)):
@@ -220,7 +172,7 @@ class S3Storage(Storage):
         return answer
 
     def _put(self, key: str, data: bytes, **more: Any) -> dict[str, Any]:
-        with self._told("write", key):
+        with self.told("write", key):
             return self.made.persist(lambda: self._put_once(key, data, more), f"{self.url}/{key}")
 
     def _put_once(self, key: str, data: bytes, more: dict[str, Any]) -> dict[str, Any]:
@@ -258,12 +210,9 @@ class S3Storage(Storage):
         head = self.head(key) if uncertain else None
         if head is None or head.get("Metadata", {}).get(_MARK) != mark:
             return None
-        return _entry_of_head(key, head)
+        return entry_of_head(key, head)
 
     # Removing
-
-    def delete(self, key: str) -> None:
-        self._delete_raw(self.place.full(key))
 
     def delete_folder(self, folder: str) -> None:
         batch: list[str] = []
@@ -278,49 +227,9 @@ class S3Storage(Storage):
         if batch:
             self._delete_batch(batch)
 
-    def _delete_raw(self, full: str) -> None:
-        try:
-            self.made.persist(
-                lambda: self.made.client.delete_object(Bucket=self.place.bucket, Key=full), self.url
-            )
-        except GpucaptError:
-            raise
-        except Exception as error:
-            if code_of(error) != "NoSuchKey":  # some stores say so; for us, absent is deleted
-                raise self.explained(error, "delete") from error
-
-    def delete_if(self, key: str, etag: str) -> bool:
-        """Remove an object that still has this etag; False when it changed. Absent is fine."""
-        there = self.stat(key)
-        if there is None:
-            return True
-        if there.etag != etag:
-            return False
-        full = self.place.full(key)
-
-        def delete(**condition: str) -> None:
-            self.made.persist(
-                lambda: self.made.client.delete_object(Bucket=self.place.bucket, Key=full, **condition),
-                f"{self.url}/{key}",
-            )
-
-        try:
-            delete(IfMatch=f'"{etag}"')
-        except GpucaptError:
-            raise
-        except Exception as error:
-            if status_of(error) == 412:
-                return False
-            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
-                return True  # by an earlier try
-            if status_of(error) not in (400, 501):
-                raise self.explained(error, "delete") from error
-            self._delete_raw(full)  # a store that has no conditions on it
-        return True
-
     def _delete_batch(self, keys: builtins.list[str]) -> None:
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        with self._told("delete"):
+        with self.told("delete"):
             answer = self.made.persist(
                 lambda: self.made.client.delete_objects(Bucket=self.place.bucket, Delete=wanted), self.url
             )
@@ -335,61 +244,9 @@ class S3Storage(Storage):
         else:
             super().move(key, other, other_key)
 
-    def now(self) -> float:
-        return self.made.now()
-
-    # What goes wrong
-
-    @contextmanager
-    def _told(self, doing: str, key: str | None = None) -> Iterator[None]:
-        """Tell boto's errors as people should read them."""
-        try:
-            yield
-        except Exception as error:
-            explained = self.explained(error, doing, key)
-            if explained is error:
-                raise
-            raise explained from error
-
-    def explained(self, error: Exception, doing: str, key: str | None = None) -> Exception:
-        """The error as people should read it: about the whole storage, or about one object of it."""
-        if isinstance(error, GpucaptError):
-            return error
-        known = refusal_as_a_whole(error, self.url, self.made.endpoint)
-        if known is not None:
-            return known
-        status, code = status_of(error), code_of(error)
-        if status == 0:
-            return error
-        if doing == "read" and key is not None:
-            return BadInput(f"{key}: cannot be read: {_why_unreadable(status, code)}")
-        if doing == "write" and code in UNFIT_NAMES:
-            return BadInput(f"cannot write {self.url}/{key}: the storage allows no such name")
-        if status == 403:
-            return StorageUnavailable(f"{self.url}: access is denied; ask for the right to {doing} there")
-        if not code:
-            return StorageUnavailable(not_s3(self.url, self.made.endpoint, error))
-        return StorageUnavailable(f"{self.url}: the storage refuses to {doing}: {reason_of(error)}")
-
-
-def _why_unreadable(status: int, code: str) -> str:
-    if status == 404:
-        return "there is no such object"
-    if status in (412, 416):
-        return "it changed since it was listed"
-    if code == "InvalidObjectState":
-        return "it is archived; restore it first"
-    if status == 403:
-        return "access is denied"
-    return f"the storage refuses ({code or status})"
-
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:
     return Entry(key, item["Size"], etag_of(item), item["LastModified"].timestamp())
-
-
-def _entry_of_head(key: str, head: dict[str, Any]) -> Entry:
-    return Entry(key, head["ContentLength"], etag_of(head), head["LastModified"].timestamp())
 
 
 def _spelt(etag: str, in_quotes: bool) -> str:

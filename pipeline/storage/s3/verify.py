@@ -19,14 +19,14 @@ from pipeline.storage.s3.checksums import (
 from pipeline.storage.s3.errors import WrongContent
 
 if TYPE_CHECKING:
-    from pipeline.storage.s3.storage import S3Storage
+    from pipeline.storage.s3.objects import S3Objects
 
 _MOST_PARTS_ASKED = 1000
 
 Head = dict[str, Any]
 
 
-def verify(storage: S3Storage, entry: Entry, path: Path, md5: str, head: Head) -> None:
+def verify(storage: S3Objects, entry: Entry, path: Path, md5: str, head: Head) -> None:
     """Raises WrongContent when a file with this MD5 is not what the object's ETag or checksum says."""
     if is_md5(entry.etag, head):
         if md5 != entry.etag:
@@ -48,7 +48,7 @@ def verify(storage: S3Storage, entry: Entry, path: Path, md5: str, head: Head) -
         raise WrongContent()
 
 
-def part_size(storage: S3Storage, key: str, head: Head) -> int | None:
+def part_size(storage: S3Objects, key: str, head: Head) -> int | None:
     """The size of the parts that an object was uploaded in, if they are alike; None where nobody tells."""
     count = parts_of(etag_of(head))
     if count is None or not shows_content(head):
@@ -58,7 +58,7 @@ def part_size(storage: S3Storage, key: str, head: Head) -> int | None:
     return size if size and -(-head["ContentLength"] // size) == count else None
 
 
-def _part_sizes(storage: S3Storage, entry: Entry) -> list[int]:
+def _part_sizes(storage: S3Objects, entry: Entry) -> list[int]:
     """The size of each part: mostly they are alike, but they need not be."""
     count = min(parts_of(entry.etag) or 0, _MOST_PARTS_ASKED)
     heads = (storage.head(entry.key, PartNumber=number) for number in range(1, count + 1))

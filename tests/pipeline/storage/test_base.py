@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pipeline.storage.base
+import pipeline.storage.s3.objects
 import pipeline.storage.s3.storage
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
@@ -348,5 +349,5 @@ def test_no_secret_is_shown_with_a_storage(storage: Storage, monkeypatch: pytest
     secret = os.environ.get("AWS_SECRET_ACCESS_KEY", "none")
     shown: list[Any] = [storage, vars(storage)]
     if storage.is_remote:
-        shown.append(pipeline.storage.s3.storage.connection())
+        shown.append(pipeline.storage.s3.objects.connection())
     assert all(secret not in f"{one!r} {one}" for one in shown)

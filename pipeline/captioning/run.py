@@ -21,10 +21,10 @@ from pipeline.captioning.outcome_store import (
 )
 from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
+from pipeline.runtime.clock import now
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
 from pipeline.sources.discovery import open_source
-from pipeline.state.manifest import now
 from pipeline.storage.base import Storage
 from pipeline.storage.open import location, open_storage
 from pipeline.stories.job_storyteller import check_provider

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.models.resolve import Model, resolve_model
+from pipeline.runtime.clock import now
 from pipeline.runtime.progress import log_progress
-from pipeline.state.manifest import now
 from pipeline.storage import staging
 from pipeline.version import code_version
 

@@ -25,10 +25,10 @@ from pipeline.captioning.outcome_store import (
 from pipeline.errors import BadInput
 from pipeline.ingest.merge_pieces import Joiner, PieceOutcomes
 from pipeline.ingest.run_folder import ModelUsed, Plan, RunFolder
+from pipeline.runtime.clock import now
 from pipeline.runtime.config import tuning
 from pipeline.runtime.signals import Interrupted, stopped_by_signals
 from pipeline.state.leases import Claims
-from pipeline.state.manifest import now
 from pipeline.storage.base import Storage
 from pipeline.storage.open import open_storage
 

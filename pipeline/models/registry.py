@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 from model.checkpoint import CONFIG, TENSORS, VOCABULARY, read_config
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.runtime.clock import now
 from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.state.manifest import now
 from pipeline.storage.base import Storage, sha256
 from pipeline.storage.open import open_storage
 

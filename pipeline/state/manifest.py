@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadInput
 from pipeline.records.source_info import SourceInfo
+from pipeline.runtime.clock import now
 from pipeline.storage.base import Storage, sha256
 
 NAME = "manifest.json"
@@ -98,8 +98,3 @@ def read_done(storage: Storage, source_key: str) -> Done | None:
         )
     except (ValueError, KeyError, TypeError, RecursionError, BadInput):
         return None
-
-
-def now() -> str:
-    """The time in UTC, to the second, as ISO 8601 writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -16,11 +16,12 @@ from pipeline.captioning.outcome_store import Input, Outcome, Outcomes, Run, new
 from pipeline.captioning.run import conclude
 from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
+from pipeline.runtime.clock import now
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
 from pipeline.state.leases import Claim, ClaimLost, Claims
-from pipeline.state.manifest import manifest_key, now
+from pipeline.state.manifest import manifest_key
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.open import open_storage
 from pipeline.stories.job_storyteller import check_provider

@@ -19,7 +19,7 @@ from pipeline.ingest.settle import wait_for_arrivals
 from pipeline.models.resolve import pinned
 from pipeline.records.settings import CaptionSettings
 from pipeline.sources.discovery import SetAside, Source, find_sources, still_entries
-from pipeline.state.piece_marks import COST_OF_A_STILL, Cut, cut_film, cut_folder
+from pipeline.sources.splitting import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.open import is_inside, open_object, open_storage, refuse_overlap
 

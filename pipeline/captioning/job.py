@@ -307,4 +307,4 @@ class Job:
         if outcome.reason is not None:
             outcome = replace(outcome, reason=" ".join(outcome.reason.split()))
         self._sink.add(outcome, inputs)
-        self._progress.end(outcome)
+        self._progress.end(outcome.key, outcome.status, outcome.frames)

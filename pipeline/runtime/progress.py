@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from pipeline.captioning.outcome_store import Outcome
 
 LOG_EVERY_S = 5.0
 
@@ -45,13 +44,13 @@ class Progress:
         with self._lock:
             self.frames += frames
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, key: str, status: str, frames: int = 0) -> None:
         """A source is finished, one way or the other."""
         with self._lock:
             self.sources += 1
-            self.set_aside += outcome.status == "set aside"
-        if outcome.status == "captioned":
-            _log.debug("captioned %s: %d frames", json.dumps(outcome.key, ensure_ascii=False), outcome.frames)
+            self.set_aside += status == "set aside"
+        if status == "captioned":
+            _log.debug("captioned %s: %d frames", json.dumps(key, ensure_ascii=False), frames)
 
     @property
     def rate(self) -> float:

@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from pipeline.captioning.outcome_store import Outcome
 from pipeline.runtime import progress as module
 from pipeline.runtime.progress import Progress, shown
 
@@ -20,8 +19,8 @@ def test_a_line_tells_where_things_stand_whatever_the_names() -> None:
     progress.begin('two\nlines "quoted".mp4', 0)
     progress.captioned(12)
     progress.captioned(4)
-    progress.end(Outcome("a", "captioned", 16))
-    progress.end(Outcome("b", "set aside", reason="torn"))
+    progress.end("a", "captioned", 16)
+    progress.end("b", "set aside")
     line = progress.line()
     assert "\n" not in line
     assert line.startswith("progress sources=2 frames=16 frames_per_s=")

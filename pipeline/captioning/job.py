@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.captioning.batcher import Batcher, Slot, Words, fill
 from pipeline.captioning.job_spec import Order, Sink, inputs_of
-from pipeline.captioning.outcome_store import Input, Outcome, PieceDone
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.captioning.publisher import discard, publish, sweep
 from pipeline.captioning.reader import Chunk, End, Failed, Work
@@ -28,6 +27,7 @@ from pipeline.captioning.scheduler import InFlight, Intake, Message
 from pipeline.errors import BadInput
 from pipeline.models.lazy_model import LazyModel
 from pipeline.models.resolve import Model
+from pipeline.records.outcome import Input, Outcome, PieceDone
 from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress

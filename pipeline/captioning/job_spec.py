@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.captioning.outcome_store import Input, Outcome
+from pipeline.records.outcome import Input, Outcome
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.sources.discovery import SetAside, Source

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Self
 
-from pipeline.records.source_info import Kind
+from pipeline.records.outcome import Input, Outcome, Status, Totals
 from pipeline.reports import append_to_run_csv, run_csv_header
 from pipeline.reports.run_page import MOST_REASONS, RunFacts, SourceLine, write_run_page
 from pipeline.runtime.temp_folders import ScratchFolder
@@ -25,95 +25,6 @@ from pipeline.storage.relative_urls import relative_link
 
 UNTOLD = "/story.json"
 """What follows a source key where errors speak of its story."""
-
-Status = Literal["captioned", "already done", "set aside", "left"]
-
-
-@dataclass(frozen=True, slots=True)
-class PieceDone:
-    """What finishing a source must know of one of its pieces; the last three once it is captioned."""
-
-    index: int
-    of: int
-    kind: Kind
-    fingerprint: str = ""
-    rows: int = 0
-    ran_on: bool = False
-    """Whether a film's piece, for damage in it, holds everything up to the film's end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a source or a piece.
-
-    ``reason`` says why one was set aside, or left for the next run; ``untold`` why one that is captioned has
-    no story, though it should.
-    """
-
-    key: str
-    status: Status
-    frames: int = 0
-    reason: str | None = None
-    piece: PieceDone | None = None
-    untold: str | None = None
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> Outcome:
-        """The inverse of ``asdict``."""
-        piece = fields.get("piece")
-        return cls(**{**fields, "piece": None if piece is None else PieceDone(**piece)})
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A file that a source consists of: its key under SOURCE, its ETag, and why it cannot be used, if so.
-
-    ``name`` is how errors name it: by the source key and the file's name.
-    """
-
-    key: str
-    etag: str
-    name: str
-    error: str | None = None
-    size: int = 0
-    modified: float = 0.0
-
-
-@dataclass(slots=True)
-class Totals:
-    """Counts over a run; ``errors`` counts what was set aside, sources and single stills, and ``untold``."""
-
-    captioned: int = 0
-    already_done: int = 0
-    set_aside: int = 0
-    left: int = 0
-    frames: int = 0
-    errors: int = 0
-    untold: int = 0
-    """Stories that could not be told."""
-
-    @property
-    def done(self) -> int:
-        """Sources whose outputs are there."""
-        return self.captioned + self.already_done
-
-    @property
-    def sources(self) -> int:
-        """All sources that were found."""
-        return self.done + self.set_aside + self.left
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """As the run's files name them."""
-        return {
-            "sources": self.sources,
-            "captioned": self.captioned,
-            "already_done": self.already_done,
-            "set_aside": self.set_aside,
-            "left": self.left,
-            "frames": self.frames,
-            "errors": self.errors,
-        }
 
 
 class OnDisk:

@@ -13,13 +13,13 @@ from pipeline.captioning.outcome_store import (
     UNTOLD,
     Outcomes,
     Run,
-    Totals,
     new_run_id,
     write_run_csv,
     write_run_report,
     write_summary,
 )
 from pipeline.models.resolve import resolve_model
+from pipeline.records.outcome import Totals
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.clock import now
 from pipeline.runtime.progress import Progress, shown

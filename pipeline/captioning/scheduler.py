@@ -12,11 +12,11 @@ from itertools import islice
 from model.errors import GpucaptError
 from pipeline.captioning.admission import Turns
 from pipeline.captioning.job_spec import Order, inputs_of
-from pipeline.captioning.outcome_store import Input, Outcome, PieceDone
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.captioning.reader import Chunk, End, Failed, Reader, Work, reason_of
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.models.lazy_model import LazyModel
+from pipeline.records.outcome import Input, Outcome, PieceDone
 from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.progress import Progress

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from pipeline.captioning.outcome_store import Input, OnDisk, Outcome, PieceDone
+from pipeline.captioning.outcome_store import OnDisk
 from pipeline.captioning.publisher import discard, publish
 from pipeline.captioning.reader import Work
 from pipeline.errors import BadInput
 from pipeline.ingest.run_folder import ModelUsed
+from pipeline.records.outcome import Input, Outcome, PieceDone
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings
 from pipeline.records.source_info import Kind, SourceInfo

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
-from pipeline.captioning.outcome_store import Input, Outcome, Status
 from pipeline.ingest.settle import IN_THE_FUTURE_S
+from pipeline.records.outcome import Input, Outcome, Status
 from pipeline.records.settings import CaptionSettings
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.sources.discovery import Kind, Piece, Source

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from model.errors import GpucaptError
-from pipeline.captioning.outcome_store import Outcome, PieceDone
 from pipeline.ingest.finish import finish
 from pipeline.ingest.plan import Planning
 from pipeline.ingest.run_folder import ModelUsed, Recorder, RunFolder
+from pipeline.records.outcome import Outcome, PieceDone
 from pipeline.records.settings import Resources
 from pipeline.sources.discovery import Source
 from pipeline.storage.base import Storage

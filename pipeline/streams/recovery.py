@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.captioning.job_spec import Sink
-from pipeline.captioning.outcome_store import Outcome
 from pipeline.captioning.publisher import discard, publish
 from pipeline.captioning.reader import Work
 from pipeline.errors import BadInput
 from pipeline.media.frame import Frame
+from pipeline.records.outcome import Outcome
 from pipeline.sources.discovery import Source
 from pipeline.state.fingerprints import Snapshot
 from pipeline.state.leases import Claim, ClaimLost, Claims

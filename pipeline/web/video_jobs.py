@@ -22,11 +22,11 @@ from model.confidence import confidence
 from model.errors import GpucaptError
 from pipeline.captioning.job import Job
 from pipeline.captioning.job_spec import Order
-from pipeline.captioning.outcome_store import Input, Outcome
 from pipeline.captioning.reader import Chunk
 from pipeline.errors import StorageUnavailable
 from pipeline.media.frame import Selection
 from pipeline.models.lazy_model import LazyModel
+from pipeline.records.outcome import Input, Outcome
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.records.source_info import SourceInfo

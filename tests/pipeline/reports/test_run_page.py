@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.captioning.outcome_store import Input, Outcome, Outcomes, Run, write_run_report
+from pipeline.captioning.outcome_store import Outcomes, Run, write_run_report
+from pipeline.records.outcome import Input, Outcome
 from pipeline.reports.run_page import RunFacts, duration, rates
 from pipeline.storage.open import open_storage
 from tests.media import write_video

@@ -9,18 +9,11 @@ from dataclasses import dataclass
 from model.errors import GpucaptError
 from pipeline.captioning.job import Job
 from pipeline.captioning.job_spec import Order
-from pipeline.captioning.outcome_store import (
-    UNTOLD,
-    Outcomes,
-    Run,
-    new_run_id,
-    write_run_csv,
-    write_run_report,
-    write_summary,
-)
+from pipeline.captioning.outcome_store import UNTOLD, Outcomes
 from pipeline.models.resolve import resolve_model
 from pipeline.records.outcome import Totals
 from pipeline.records.settings import CaptionSettings, Resources
+from pipeline.reports.run_files import Run, new_run_id, write_run_csv, write_run_report, write_summary
 from pipeline.runtime.clock import now
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 from model.errors import GpucaptError
-from pipeline.captioning.outcome_store import Outcomes, Run, write_run_csv, write_run_report, write_summary
+from pipeline.captioning.outcome_store import Outcomes
 from pipeline.errors import BadInput
 from pipeline.ingest.merge_pieces import Joiner, PieceOutcomes
 from pipeline.ingest.run_folder import ModelUsed, Plan, RunFolder
 from pipeline.records.outcome import Input, Totals
+from pipeline.reports.run_files import Run, write_run_csv, write_run_report, write_summary
 from pipeline.runtime.clock import now
 from pipeline.runtime.config import tuning
 from pipeline.runtime.signals import Interrupted, stopped_by_signals

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import IO
 
 from model.errors import GpucaptError
-from pipeline.captioning.outcome_store import new_run_id
 from pipeline.errors import WrongUsage
 from pipeline.ingest.retention import remove_old_runs
 from pipeline.ingest.run_folder import Plan, Recorder, RunFolder, source_from_json, source_to_json
@@ -19,6 +18,7 @@ from pipeline.ingest.settle import wait_for_arrivals
 from pipeline.models.resolve import pinned
 from pipeline.records.outcome import Input, Outcome
 from pipeline.records.settings import CaptionSettings
+from pipeline.reports.run_files import new_run_id
 from pipeline.sources.discovery import SetAside, Source, find_sources, still_entries
 from pipeline.sources.splitting import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.storage.base import Entry, Storage

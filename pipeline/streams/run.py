@@ -12,11 +12,12 @@ from pathlib import Path
 from model.errors import GpucaptError
 from pipeline.captioning.job import Job
 from pipeline.captioning.job_spec import Order
-from pipeline.captioning.outcome_store import Outcomes, Run, new_run_id
+from pipeline.captioning.outcome_store import Outcomes
 from pipeline.captioning.run import conclude
 from pipeline.models.resolve import resolve_model
 from pipeline.records.outcome import Input, Outcome
 from pipeline.records.settings import CaptionSettings, Resources
+from pipeline.reports.run_files import Run, new_run_id
 from pipeline.runtime.clock import now
 from pipeline.runtime.config import tuning
 from pipeline.runtime.progress import Progress, shown

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.captioning.outcome_store import Outcomes, Run, write_run_report
+from pipeline.captioning.outcome_store import Outcomes
 from pipeline.records.outcome import Input, Outcome
+from pipeline.reports.run_files import Run, write_run_report
 from pipeline.reports.run_page import RunFacts, duration, rates
 from pipeline.storage.open import open_storage
 from tests.media import write_video

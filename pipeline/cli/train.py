@@ -47,8 +47,9 @@ def train(
 ) -> None:
     """Train a captioner; prints the checkpoint and its validation CIDEr as JSON."""
     from pipeline.runtime.signals import Interrupted, raised_on_sigterm
-    from pipeline.training.job import TrainingStopped, load_recipe, run_train
+    from pipeline.training.job import load_recipe, run_train
     from pipeline.training.launcher import is_launched
+    from pipeline.training.stopped import TrainingStopped
 
     given = {name: value for name, value in overrides.items() if value is not None}
     try:

@@ -9,20 +9,12 @@ from typing import TYPE_CHECKING, Any
 from model.errors import GpucaptError
 from model.training.recipe import Recipe
 from pipeline.models.resolve import resolve_model
-from pipeline.runtime.signals import Interrupted
 from pipeline.storage import staging
 from pipeline.storage.open import is_s3
+from pipeline.training.stopped import TrainingStopped
 
 if TYPE_CHECKING:
     from pipeline.training.run import Trained
-
-
-class TrainingStopped(Interrupted):
-    """A signal ended training early."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.args = (f"{self.args[0].partition(';')[0]}; its state is kept, --resume goes on from there",)
 
 
 def load_recipe(url: str | None, overrides: dict[str, Any]) -> Recipe:

@@ -24,6 +24,7 @@ from model.errors import GpucaptError
 from model.training.recipe import Recipe
 from pipeline.runtime.cpu_limits import available_cores
 from pipeline.storage import staging
+from pipeline.training.stopped import TrainingStopped
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -96,7 +97,6 @@ def train_together(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     from model.precision import choose_device
-    from pipeline.training.job import TrainingStopped
     from pipeline.training.run import trained_in, write_recipe
 
     if choose_device(recipe.device).type == "cuda":

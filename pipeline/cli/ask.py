@@ -11,9 +11,9 @@ import typer
 
 from model.confidence import confidence
 from model.errors import GpucaptError
-from pipeline.captioning.single_picture import captions_by_beam_size
+from pipeline.captioning.single_picture import captions_by_beam_size, read_picture
 from pipeline.cli import options
-from pipeline.errors import BadInput, one_line
+from pipeline.errors import one_line
 from pipeline.models.lazy_model import LazyModel
 from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
@@ -101,26 +101,6 @@ def _asked() -> str:
     if len(line) > 1 and line[0] == line[-1] and line[0] in "'\"":
         line = line[1:-1]
     return str(Path(line).expanduser()) if line.startswith("~") else line
-
-
-def read_picture(place: str, *, whole: bool = False) -> NDArray[np.uint8]:
-    """One picture, wherever it lies, as RGB; see `decode_still`. Raises BadInput where it is none."""
-    from pipeline.media.images import decode_still
-    from pipeline.sources.discovery import kind_of
-    from pipeline.storage.open import is_s3, open_object, open_storage
-    from pipeline.storage.staging import LARGEST_BYTES, identity
-
-    storage, key = open_object(place)
-    entry = storage.stat(key) if key else None
-    if entry is None and open_storage(place).exists():
-        raise BadInput(f"{place}: this is a folder; `gpucapt caption` takes folders")
-    if entry is None and not is_s3(place) and identity(place) is not None:
-        raise BadInput(f"{place}: this is a device or a pipe, not a file")
-    if entry is None:
-        raise BadInput(f"{place}: there is no such file")
-    if entry.size > LARGEST_BYTES or kind_of(entry.name) == "video":
-        raise BadInput(f"{place}: this is no picture; `gpucapt caption` takes films")
-    return decode_still(storage.read(key), place, whole=whole)
 
 
 def _told(caption: Caption, unsure_below: float) -> str:

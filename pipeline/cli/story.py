@@ -73,15 +73,9 @@ def new(
     device: options.Device = "auto",
 ) -> None:
     """Begin a story."""
+    from pipeline.captioning.single_picture import picture_material
     from pipeline.stories import Material, start_story
-    from pipeline.stories.files import (
-        new_story,
-        picture_material,
-        require_another,
-        text_material,
-        write_markdown,
-        write_story,
-    )
+    from pipeline.stories.files import new_story, require_another, text_material, write_markdown, write_story
 
     require_another(markdown, source, out)
     if (source is None) == (text is None):
@@ -130,14 +124,9 @@ def go_on(
     device: options.Device = "auto",
 ) -> None:
     """Add a turn; with --steer, one that follows a line of your own, with --from what a picture shows."""
+    from pipeline.captioning.single_picture import line_of_picture
     from pipeline.stories import continue_story
-    from pipeline.stories.files import (
-        line_of_picture,
-        read_story,
-        require_another,
-        write_markdown,
-        write_story,
-    )
+    from pipeline.stories.files import read_story, require_another, write_markdown, write_story
 
     require_another(markdown, file, out, picture)
     if picture is not None and steer is not None:

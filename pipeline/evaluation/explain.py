@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from model.errors import GpucaptError
-from pipeline.captioning.single_picture import captions_by_beam_size
-from pipeline.cli.ask import read_picture
+from pipeline.captioning.single_picture import captions_by_beam_size, read_picture
 from pipeline.errors import BadInput, StorageUnavailable, WrongUsage, one_line
 from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import CaptionSettings, Resources

@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
-from pipeline.errors import BadInput, WrongUsage, one_line
+from pipeline.errors import WrongUsage, one_line
 from pipeline.records.row import Row
-from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.records.source_info import SourceInfo
 from pipeline.storage.open import is_s3
 from pipeline.storage.staging import input_file, output_file
@@ -91,45 +90,15 @@ def write_markdown(story: Story, place: str) -> None:
 def require_another(markdown: str | None, *others: str | None) -> None:
     """Raise WrongUsage where the Markdown would replace what the story is told from, or the story itself."""
     for other in others:
-        if _is_same(markdown, other):
+        if is_same_file(markdown, other):
             raise WrongUsage(f"the Markdown would replace {other}; name another file")
 
 
-def _is_same(place: str | None, other: str | None) -> bool:
+def is_same_file(place: str | None, other: str | None) -> bool:
+    """Whether two paths or URLs name the same file; never where one of them is None."""
     if place is None or other is None or is_s3(place) != is_s3(other):
         return False
     return place == other or (not is_s3(other) and _is_same_file(Path(place), Path(other)))
-
-
-def line_of_picture(place: str, out: str | None, settings: CaptionSettings, resources: Resources) -> str:
-    """A picture's caption as the line that a story goes on by, which is to be written to another file. Raises
-    BadInput where it is no picture.
-    """
-    if _is_same(out, place):
-        raise WrongUsage(f"the story would replace {place}; name another file")
-    (row,) = picture_material(place, settings, resources).rows
-    return f"Then: {row.caption}."
-
-
-def picture_material(place: str, settings: CaptionSettings, resources: Resources) -> Material:
-    """A picture's caption as material. Raises BadInput where it is no picture."""
-    from pipeline.cli.ask import read_picture
-    from pipeline.models.lazy_model import LazyModel
-    from pipeline.models.resolve import resolve_model
-
-    model = resolve_model(settings.model)
-    pixels = read_picture(place, whole=model.sees_whole)
-    captioner = LazyModel(model, settings, resources).load()
-    (caption,) = captioner.caption(
-        [captioner.prepare(pixels)], beam_size=settings.beam_size, max_length=settings.max_length
-    )
-    if not caption.words:
-        raise BadInput(f"{place}: the model finds no words for it; begin the story with --text")
-    name = PurePosixPath(place.replace("\\", "/")).name
-    info = SourceInfo(name, "stills", model.name, model.version, "", unsure_below=model.unsure_below)
-    row = Row(0, name, None, caption.text, list(caption.words), caption.log_prob)
-    title = " ".join(PurePosixPath(name).stem.replace("_", " ").replace("-", " ").split())
-    return Material(title[:1].upper() + title[1:] or name, name, info, [row])
 
 
 def text_material(text: str) -> Material:

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import typer
-
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, WrongUsage, one_line
 from pipeline.models.resolve import Model, resolve_model
@@ -95,7 +93,7 @@ class CocoResults:
                 _log.info("going on after %d pictures", len(part.done))
             self._caption(model, todo, read, part)
             done = _publish(part, listed, target)
-        typer.echo(f"{one_line(out)}: {done} of {len(listed)} pictures")
+        print(f"{one_line(out)}: {done} of {len(listed)} pictures")
         return 0 if done == len(listed) else 3
 
     def _header(self, model: Model, listed: list[Listed]) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-
-import typer
 
 from model.errors import GpucaptError
 from pipeline.captioning.single_picture import captions_by_beam_size, read_picture
@@ -43,11 +42,11 @@ class Explaining:
             except StorageUnavailable:
                 raise
             except BadInput as error:
-                typer.echo(f"gpucapt: {error}", err=True)
+                print(f"gpucapt: {error}", file=sys.stderr)
             else:
                 done += 1
                 for label, caption in captions.items():
-                    typer.echo(f"{one_line(target)}:{label} {caption}")
+                    print(f"{one_line(target)}:{label} {caption}")
         return 0 if done == len(named) else 3 if done else 1
 
     def _load(self) -> Captioner:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from pipeline.captioning.job_spec import Order
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.media.frame import Feed, Frame, Known, Passage, read_video
+from pipeline.media.frame import Feed, Frame, Known, Passage
 from pipeline.media.images import decode_still, thumbnail
+from pipeline.media.video_reader import read_video
 from pipeline.models.lazy_model import LazyModel
 from pipeline.records.row import Row, is_illustrated
 from pipeline.records.source_info import SourceInfo

@@ -1,22 +1,14 @@
-"""Frames: what is captioned, and how those of a video are read one after the other.
-
-Nothing here is imported at the top that a scheduler's machine would lack: OpenCV and numpy load on first use.
-"""
+"""Frames: what is captioned."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-
-from pipeline.records.frame_selection import Selection
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-__all__ = ["Feed", "Frame", "Known", "Passage", "Selection", "read_video"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +64,3 @@ class Passage:
             return (0, None) if self.index == 0 else (0, 0)
         first, end = (count * number // self.of for number in (self.index, self.index + 1))
         return first, None if self.index + 1 == self.of else end
-
-
-def read_video(
-    path: Path,
-    selection: Selection,
-    *,
-    first_position: int = 0,
-    after: Known | None = None,
-    passage: Passage | None = None,
-) -> Iterator[Frame]:
-    """The selected frames of a video, or of a passage of it, from `first_position` on, in order.
-
-    Args:
-        path: a local file.
-        first_position: frames before it are passed over, as cheaply as the same choice of frames allows. It
-            counts the selected frames of the passage from 0; the positions of the frames count from the
-            video's start.
-        after: the frame before `first_position`, which lets reading begin there, without what comes before.
-        passage: only this part of the video; only for selections that can be split.
-
-    Raises:
-        BadInput: with the first frame, when not one can be decoded. A damaged film gives what decodes.
-    """
-    from pipeline.media.video_reader import read
-
-    return read(path, selection, first_position, after, passage)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
+from pipeline.media.frame import Frame, Known, Passage
 from pipeline.media.opencv_reader import frame_rate, grabbed, opened, retrieved
 from pipeline.media.video_index import Index, index_of, land
 from pipeline.records.frame_selection import Selection
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pipeline.media.frame import Frame, Known, Passage
 
 ROUNDING_MS = 0.51
 """Containers such as Matroska round times to milliseconds: missing a time by this still counts as 'at' it."""
@@ -34,10 +34,27 @@ Choose = Callable[[int, float], bool]
 """Whether a frame is selected, given its number and its time in ms; asked for each frame in order."""
 
 
-def read(
-    path: Path, selection: Selection, first_position: int, after: Known | None, passage: Passage | None
+def read_video(
+    path: Path,
+    selection: Selection,
+    *,
+    first_position: int = 0,
+    after: Known | None = None,
+    passage: Passage | None = None,
 ) -> Iterator[Frame]:
-    """As frames.read_video, which see."""
+    """The selected frames of a video, or of a passage of it, from `first_position` on, in order.
+
+    Args:
+        path: a local file.
+        first_position: frames before it are passed over, as cheaply as the same choice of frames allows. It
+            counts the selected frames of the passage from 0; the positions of the frames count from the
+            video's start.
+        after: the frame before `first_position`, which lets reading begin there, without what comes before.
+        passage: only this part of the video; only for selections that can be split.
+
+    Raises:
+        BadInput: with the first frame, when not one can be decoded. A damaged film gives what decodes.
+    """
     reading = _Reading(path, selection, first_position, passage)
     wants_index = passage is not None or (first_position > 0 and after is not None)
     index = index_of(path) if wants_index and not (selection.scenes or selection.skip_duplicates) else None
@@ -166,8 +183,6 @@ def _seconds(at_ms: float) -> float:
 def _frame(position: int, number: int, at_ms: float, bgr: NDArray[np.uint8]) -> Frame:
     import cv2
     import numpy as np
-
-    from pipeline.media.frame import Frame
 
     image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return Frame(position, number, _seconds(at_ms), np.asarray(image, dtype=np.uint8))

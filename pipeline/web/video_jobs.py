@@ -24,8 +24,8 @@ from pipeline.captioning.job import Job
 from pipeline.captioning.job_spec import Order
 from pipeline.captioning.reader import Chunk
 from pipeline.errors import StorageUnavailable
-from pipeline.media.frame import Selection
 from pipeline.models.lazy_model import LazyModel
+from pipeline.records.frame_selection import Selection
 from pipeline.records.outcome import Input, Outcome
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources

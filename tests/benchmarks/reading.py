@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from model.preprocessing import Preparation
 from pipeline.datasets.annotations import Example
 from pipeline.datasets.preprocess import Preprocessing, preprocess
-from pipeline.media.frame import read_video
 from pipeline.media.images import decode_still
+from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 from tests.benchmarks.captioning import on_one_core
 from tests.benchmarks.measuring import Contender, in_turns

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.media import video_reader
-from pipeline.media.frame import Frame, Passage, Selection, read_video
+from pipeline.media.frame import Frame, Passage
 from pipeline.media.video_index import index_of
+from pipeline.media.video_reader import read_video
+from pipeline.records.frame_selection import Selection
 from tests.media import ffmpeg, write_video
 
 pytestmark = pytest.mark.needs("ffmpeg")

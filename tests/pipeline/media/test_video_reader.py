@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
 from pipeline.media import video_reader
-from pipeline.media.frame import Frame, Selection, read_video
+from pipeline.media.frame import Frame
+from pipeline.media.video_reader import read_video
+from pipeline.records.frame_selection import Selection
 from tests.media import ffmpeg, pan, photograph, write_frames, write_video
 
 ALL = Selection(every=None)
@@ -388,7 +390,8 @@ def test_nothing_reaches_stderr_from_below(film: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from pipeline.errors import BadInput
-from pipeline.media.frame import Selection, read_video
+from pipeline.media.video_reader import read_video
+from pipeline.records.frame_selection import Selection
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
         print(sum(1 for _ in read_video(path, Selection())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.media.frame import Selection
+from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.streams.address import parse
 from pipeline.streams.run import StreamRun, StreamSettings

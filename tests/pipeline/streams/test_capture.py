@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.media.frame import Selection
+from pipeline.records.frame_selection import Selection
 from pipeline.streams.address import parse
 from pipeline.streams.capture import MOST_WAITING, Capture
 from pipeline.streams.segments import segments

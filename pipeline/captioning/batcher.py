@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
-from pipeline.captioning.reader import Chunk
+from pipeline.captioning.messages import Chunk
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner
-    from pipeline.captioning.reader import Picture
+    from pipeline.captioning.messages import Picture
 
 PATIENCE = 16
 """Full batches that a rest waits for company, at most."""

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.captioning.batcher import Batcher, Slot, Words, fill
 from pipeline.captioning.job_spec import Order, Sink, inputs_of
+from pipeline.captioning.messages import Chunk, End, Failed, Message, Work
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.captioning.publisher import discard, publish, sweep
-from pipeline.captioning.reader import Chunk, End, Failed, Work
 from pipeline.captioning.row_writer import Writer
-from pipeline.captioning.scheduler import InFlight, Intake, Message
+from pipeline.captioning.scheduler import InFlight, Intake
 from pipeline.errors import BadInput
 from pipeline.models.lazy_model import LazyModel
 from pipeline.models.resolve import Model

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.captioning.reader import Work
+from pipeline.captioning.messages import Work
 from pipeline.errors import BadInput
 from pipeline.records.row import Row
 from pipeline.reports import write_outputs

@@ -10,10 +10,10 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.job_spec import Order
+from pipeline.captioning.messages import Chunk, End, Work
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.media.frame import Feed, Frame, Known, Passage
@@ -21,79 +21,18 @@ from pipeline.media.images import decode_still, thumbnail
 from pipeline.media.video_reader import read_video
 from pipeline.models.lazy_model import LazyModel
 from pipeline.records.row import Row, is_illustrated
-from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Stopped
-from pipeline.sources.discovery import Source
-from pipeline.state.fingerprints import Snapshot
-from pipeline.state.leases import Claim, ClaimLost
-from pipeline.state.parts import Parts
+from pipeline.state.leases import ClaimLost
 from pipeline.state.piece_marks import unfinished_rows
 from pipeline.state.still_rows import Illustrations, join, name_of, saved_rows
 from pipeline.storage.base import Entry
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from model.captioner import Captioner
-
-    Picture = NDArray[np.uint8]
+    from pipeline.captioning.messages import Picture
 
 _FRAMES_AHEAD = 4
 """Decoded frames of a video that wait to be resized; each has the size of the film."""
-
-
-@dataclass(slots=True, eq=False)
-class Work:
-    """A source that this job has claimed and works on."""
-
-    source: Source
-    info: SourceInfo
-    claim: Claim
-    parts: Parts
-    snapshot: Snapshot
-    first: int
-    """The first position that no part holds."""
-    abandoned: bool = False
-    """Another worker took over: whatever still comes of it is thrown away."""
-    passage: Passage | None = None
-    """Of a film that is worked on in pieces."""
-    film: tuple[str, ...] = ()
-    """Relative URLs, from the report, of where the film may lie."""
-
-    @property
-    def rows_digest(self) -> str:
-        """What the rows depend on besides the files."""
-        return self.info.fingerprint.partition("-")[0]
-
-
-@dataclass(slots=True, eq=False)
-class Chunk:
-    """Successive rows of a source, from the position ``first`` on.
-
-    ``images`` holds what is still to be captioned: the prepared picture (3, S, S) of the row at each index.
-    """
-
-    work: Work
-    first: int
-    rows: list[Row] = field(default_factory=list)
-    images: dict[int, Picture] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class End:
-    """All chunks of a source have come; it has ``total`` rows."""
-
-    work: Work
-    total: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Failed:
-    """A source that cannot be used after all."""
-
-    work: Work
-    reason: str
 
 
 _Item = tuple[Row, "Picture | None"]

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pipeline.captioning.reader import Chunk, End, Work
+from pipeline.captioning.messages import Chunk, End, Work
 from pipeline.records.row import Row
 from pipeline.runtime.bounded_queue import Stopped
 from pipeline.state.leases import ClaimLost

@@ -12,8 +12,9 @@ from itertools import islice
 from model.errors import GpucaptError
 from pipeline.captioning.admission import Turns
 from pipeline.captioning.job_spec import Order, inputs_of
+from pipeline.captioning.messages import Failed, Message, Work
 from pipeline.captioning.prefetch import Fetcher
-from pipeline.captioning.reader import Chunk, End, Failed, Reader, Work, reason_of
+from pipeline.captioning.reader import Reader, reason_of
 from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.models.lazy_model import LazyModel
 from pipeline.records.outcome import Input, Outcome, PieceDone
@@ -35,9 +36,6 @@ _log = logging.getLogger("gpucapt")
 
 _LOOK_S = 0.5
 """How often to look whether a source that another worker had is done, or free."""
-
-Message = Chunk | End | Failed | None
-"""What readers send; None says that nothing comes for a while, so rests need not wait for company."""
 
 
 class InFlight:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
+from pipeline.captioning.messages import Work
 from pipeline.captioning.outcome_store import OnDisk
 from pipeline.captioning.publisher import discard, publish
-from pipeline.captioning.reader import Work
 from pipeline.errors import BadInput
 from pipeline.ingest.run_folder import ModelUsed
 from pipeline.records.outcome import Input, Outcome, PieceDone

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.captioning.job_spec import Sink
+from pipeline.captioning.messages import Work
 from pipeline.captioning.publisher import discard, publish
-from pipeline.captioning.reader import Work
 from pipeline.errors import BadInput
 from pipeline.media.frame import Frame
 from pipeline.records.outcome import Outcome

@@ -23,7 +23,7 @@ from pipeline.records.settings import Resources
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner
-    from pipeline.captioning.reader import Picture
+    from pipeline.captioning.messages import Picture
 
 _log = logging.getLogger("gpucapt")
 

@@ -16,7 +16,7 @@ from pipeline.web.limits import Limits
 
 if TYPE_CHECKING:
     from model.captioner import Captioner
-    from pipeline.captioning.reader import Picture
+    from pipeline.captioning.messages import Picture
 
 
 def prepared(data: bytes, name: str, captioner: Captioner, limits: Limits) -> Picture:

@@ -22,7 +22,7 @@ from model.confidence import confidence
 from model.errors import GpucaptError
 from pipeline.captioning.job import Job
 from pipeline.captioning.job_spec import Order
-from pipeline.captioning.reader import Chunk
+from pipeline.captioning.messages import Chunk
 from pipeline.errors import StorageUnavailable
 from pipeline.models.lazy_model import LazyModel
 from pipeline.records.frame_selection import Selection
@@ -41,7 +41,7 @@ from pipeline.web.limits import Limits
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner
-    from pipeline.captioning.reader import Picture
+    from pipeline.captioning.messages import Picture
 
 _log = logging.getLogger("gpucapt")
 

@@ -24,7 +24,7 @@ from pipeline.web.schemas import Captions, failures
 
 if TYPE_CHECKING:
     from model.captioner import Caption, Captioner
-    from pipeline.captioning.reader import Picture
+    from pipeline.captioning.messages import Picture
 
 _MOST_BEAMS, _MOST_WORDS = 10, 100
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.captioning.batcher import PATIENCE, Batcher
-from pipeline.captioning.reader import Chunk, Work
+from pipeline.captioning.messages import Chunk, Work
 from pipeline.runtime.bounded_queue import Channel, Stopped
 
 SIZE = 4

@@ -18,7 +18,7 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTim
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from croniter import croniter  # type: ignore[import-untyped]
 
-from runners import setting
+from worker_environment import setting
 
 Schedule = str | list[Asset] | AssetOrTimeSchedule | None
 

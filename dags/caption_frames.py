@@ -56,7 +56,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 import arrivals
 from forms import WHERE, answer, beam_size, number, options, place, retries
-from runners import runner, setting
+from runners import runner
+from worker_environment import setting
 
 STORIES = ["outline", "openai", "none"]
 

@@ -21,17 +21,8 @@ from airflow.providers.docker.operators.docker import DockerOperator
 from airflow.sdk import Context
 from docker.types import DeviceRequest, Mount
 
-from runners import (
-    SECONDS_TO_STOP,
-    WRONG_USAGE,
-    Gpus,
-    bytes_in,
-    failure,
-    handed_on,
-    setting,
-    settings_in,
-    story_access,
-)
+from operator_base import SECONDS_TO_STOP, WRONG_USAGE, Gpus, failure
+from worker_environment import bytes_in, handed_on, setting, settings_in, story_access
 
 RESULT_FILE = "/tmp/gpucapt-result.json"  # in the container, which is one task's own
 LABEL = "gpucapt.task"

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
-from runners import setting
+from worker_environment import setting
 
 PLACE = r"^(s3://[A-Za-z0-9][A-Za-z0-9._-]*(/|$)|file:///|/)"
 WHERE = "A folder (absolute path) or `s3://bucket/prefix`"

@@ -12,17 +12,8 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 from kubernetes.client import models as k8s
 
-from runners import (
-    SECRET,
-    WRONG_USAGE,
-    Gpus,
-    bytes_in,
-    failure,
-    handed_on,
-    setting,
-    settings_in,
-    whole_number,
-)
+from operator_base import WRONG_USAGE, Gpus, failure
+from worker_environment import SECRET, bytes_in, handed_on, setting, settings_in, whole_number
 
 RESULT_FILE = "/airflow/xcom/return.json"
 """Where KubernetesPodOperator's second container finds what becomes the task's XCom."""

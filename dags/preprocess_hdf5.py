@@ -40,7 +40,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 import arrivals
 from assets import DATASET, MAKES_DATASETS, SECONDS_BETWEEN_LOOKS, is_read, newest_dataset
 from forms import ONE_FILE, WHERE, answer, number, options, place, retries
-from runners import runner, setting
+from runners import runner
+from worker_environment import setting
 
 
 def form() -> dict[str, Param]:

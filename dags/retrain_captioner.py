@@ -47,7 +47,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 import arrivals
 from assets import CHAMPION, DATASET, SECONDS_BETWEEN_LOOKS, TRAINS, is_written, newest_dataset
 from forms import WHERE, answer, beam_size, number, options, place, retries
-from runners import runner, setting
+from runners import runner
+from worker_environment import setting
 
 METRICS = ["CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "BLEU-3", "BLEU-2", "BLEU-1"]
 SPLITS = ["test", "val"]

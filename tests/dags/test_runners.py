@@ -36,7 +36,7 @@ def in_airflow(tmp_path: Path, code: str, **settings: str) -> tuple[Any, str]:
     """
     script = (
         f"import json, sys\nsys.path.append({str(REPOSITORY / 'dags')!r})\n"
-        f"from runners import LocalProcess, local_command\n{COMMAND}\n"
+        f"from local_runner import LocalProcess, local_command\n{COMMAND}\n"
         f"{textwrap.dedent(code)}\n"
         f"open({str(tmp_path / 'found')!r}, 'w').write(json.dumps(found))"
     )

@@ -48,7 +48,7 @@ GoOn = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
-class Batch:
+class CaptionBatch:
     """`pictures`: (B, 3, S, S) uint8, or stored features (B, rows, columns, channels) in fp16.
     `captions`: (B, K, T) word indices, `<start>` first; `lengths`: (B, K) words to predict, `<end>`
     included, 0 where a picture has fewer captions. `index`: (B,) positions in the dataset."""
@@ -58,8 +58,10 @@ class Batch:
     lengths: Tensor
     index: Tensor
 
-    def pin_memory(self) -> Batch:
-        return Batch(*(t.pin_memory() for t in (self.pictures, self.captions, self.lengths, self.index)))
+    def pin_memory(self) -> CaptionBatch:
+        return CaptionBatch(
+            *(t.pin_memory() for t in (self.pictures, self.captions, self.lengths, self.index))
+        )
 
 
 @dataclass(frozen=True)
@@ -200,20 +202,20 @@ class CaptioningModule(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, warm, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def features(self, batch: Batch) -> Tensor:
+    def features(self, batch: CaptionBatch) -> Tensor:
         """What the decoder trains on, of a batch."""
         return batch.pictures.to(self.dtype)
 
-    def plain_features(self, batch: Batch) -> Tensor:
+    def plain_features(self, batch: CaptionBatch) -> Tensor:
         """What the running mean's decoder captions in validation."""
         return batch.pictures.to(self.dtype)
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
         """What is random in a step depends on nothing that came before: a resumed run goes on alike."""
         place = [self.recipe.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         loss, figures, count = self.loss(self.features(batch), batch)
         self._trained.add(figures, count)
         self.of_step = figures
@@ -227,12 +229,12 @@ class CaptioningModule(L.LightningModule):
         for name, value in figures.means().items():
             self.log(f"{when}_{name}", value)
 
-    def loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
+    def loss(self, features: Tensor, batch: CaptionBatch) -> tuple[Tensor, dict[str, Tensor], int]:
         """What to minimise, what to log, and of how many (words, captions) that is the mean."""
         return self._teacher_forcing(self.network, features, batch, mean_of_all)
 
     def _teacher_forcing(
-        self, network: CaptionNetwork, features: Tensor, batch: Batch, mean: Mean
+        self, network: CaptionNetwork, features: Tensor, batch: CaptionBatch, mean: Mean
     ) -> tuple[Tensor, dict[str, Tensor], int]:
         forced = network.decoder(features, batch.captions, batch.lengths)
         loss, figures = caption_loss(
@@ -268,7 +270,7 @@ class CaptioningModule(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._said, self._sure, self.samples, self._validated = {}, [], [], Figures()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Caption as the finished model will; teacher-forced loss beside it."""
         features = self.plain_features(batch)
         _, figures, words = self._teacher_forcing(self.finished, features, batch, mean_here)
@@ -370,11 +372,11 @@ class Finetuning(CaptioningModule):
     def choose_encoder_part(self) -> list[nn.Parameter]:
         return train_part(self.network.encoder, self.recipe.encoder_trained)
 
-    def features(self, batch: Batch) -> Tensor:
+    def features(self, batch: CaptionBatch) -> Tensor:
         features: Tensor = self.network.encoder(augment(batch.pictures))
         return features
 
-    def plain_features(self, batch: Batch) -> Tensor:
+    def plain_features(self, batch: CaptionBatch) -> Tensor:
         features: Tensor = self.average.encoder(batch.pictures)
         return features
 
@@ -414,7 +416,7 @@ class SelfCritical(CaptioningModule):
         for between, begun, now in zip(*decoders, strict=True):
             torch.lerp(begun, now, self.recipe.self_critical_share, out=between)
 
-    def loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
+    def loss(self, features: Tensor, batch: CaptionBatch) -> tuple[Tensor, dict[str, Tensor], int]:
         words = self.plan.vocabulary
         forbidden = (words.pad, words.start, words.unknown)
         decoder = self.network.decoder

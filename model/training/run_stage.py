@@ -1,6 +1,6 @@
 """Training on Lightning, stage by stage.
 
-A dataset yields batches `Batch`; where the pictures come from is not this room's business. A stage is
+A dataset yields batches `CaptionBatch`; where the pictures come from is not this room's business. A stage is
 one Lightning run. Its state is saved whole after every epoch under `<out>/.training/<stage>/last.ckpt`
 and read weights-only; what leaves a stage is the checkpoint directory of its best epoch.
 """
@@ -27,7 +27,13 @@ from model.precision import autocast, choose_device, choose_precision
 from model.training.augmentation import view
 from model.training.distributed import here, wait_for_all
 from model.training.epoch_log import EpochEnd, Listeners, StepTimes
-from model.training.lightning_modules import Batch, CaptioningModule, Finetuning, SelfCritical, StagePlan
+from model.training.lightning_modules import (
+    CaptionBatch,
+    CaptioningModule,
+    Finetuning,
+    SelfCritical,
+    StagePlan,
+)
 from model.training.recipe import Recipe
 from model.training.rewards import CiderD
 from model.training.step_log import StepLog
@@ -40,9 +46,9 @@ _LIGHTNING_PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed",
 class Data:
     """What one stage trains on: batches, and the references of the pictures by position in their split."""
 
-    train: DataLoader[Batch]
+    train: DataLoader[CaptionBatch]
     """Its batch sampler has `go_on(epoch, batches)`, to begin in the middle of an epoch."""
-    validation: DataLoader[Batch]
+    validation: DataLoader[CaptionBatch]
     train_references: Mapping[str, Sequence[str]]
     references: Mapping[str, Sequence[str]]
     """Of the validation split."""

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from model.training.distributed import count_of_all
 
 
-class Stopped(Exception):
+class StoppedBySignal(Exception):
     """A signal ended the stage early; its state is on disk."""
 
     def __init__(self, signal_number: int) -> None:
@@ -66,4 +66,4 @@ class StopOnSignal(Callback):
 
     def _stop_if_asked(self) -> None:
         if self._is_asked():
-            raise Stopped(self.asked or signal.SIGTERM)
+            raise StoppedBySignal(self.asked or signal.SIGTERM)

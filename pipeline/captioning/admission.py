@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.sources.discovery import Kind
+from pipeline.records.source_info import SourceKind
 
 _LOOKED_AT = 16
 _TAKEN = 8
@@ -29,7 +29,7 @@ class Turns:
         self.threads = readers + (_LOOKED_AT if is_remote else 0)
         """Threads that take sources."""
         folders = max(readers, _FOLDERS_READ) if is_remote else readers
-        self._reading: dict[Kind, threading.Semaphore] = {
+        self._reading: dict[SourceKind, threading.Semaphore] = {
             "video": threading.Semaphore(readers),
             "stills": threading.Semaphore(folders),
         }
@@ -55,11 +55,11 @@ class Turns:
                 self._ahead.remove(size)
                 self._changed.notify_all()
 
-    def begin(self, kind: Kind) -> None:
+    def begin(self, kind: SourceKind) -> None:
         """Wait for the turn to be read."""
         while not self._reading[kind].acquire(timeout=_LOOK_S):
             self._go_on()
 
-    def end(self, kind: Kind) -> None:
+    def end(self, kind: SourceKind) -> None:
         """The turn is over."""
         self._reading[kind].release()

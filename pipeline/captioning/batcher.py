@@ -61,7 +61,7 @@ class Batcher:
             yield ready
 
 
-class Words:
+class AdaptiveCaptioner:
     """The captioner, with batches cut in halves for as long as they do not fit into the device's memory."""
 
     def __init__(

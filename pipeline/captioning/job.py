@@ -17,8 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.captioning.batcher import Batcher, Slot, Words, fill
-from pipeline.captioning.job_spec import Order, Sink, inputs_of
+from pipeline.captioning.batcher import AdaptiveCaptioner, Batcher, Slot, fill
+from pipeline.captioning.job_spec import Order, OutcomeSink, inputs_of
 from pipeline.captioning.messages import Chunk, End, Failed, Message, Work
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.captioning.publisher import discard, publish, sweep
@@ -62,7 +62,7 @@ class Job:
         self,
         order: Order,
         model: Model | LazyModel,
-        sink: Sink,
+        sink: OutcomeSink,
         progress: Progress,
         watch: Callable[[Chunk], None] = _unwatched,
     ) -> None:
@@ -188,7 +188,7 @@ class Job:
             self._chunks.close()
 
     def _caption(self) -> None:
-        tools: tuple[Batcher, Words] | None = None
+        tools: tuple[Batcher, AdaptiveCaptioner] | None = None
         try:
             for message in self._chunks:
                 if isinstance(message, Chunk) and message.images:
@@ -201,12 +201,12 @@ class Job:
         finally:
             self._results.close()
 
-    def _tools(self, captioner: Captioner) -> tuple[Batcher, Words]:
+    def _tools(self, captioner: Captioner) -> tuple[Batcher, AdaptiveCaptioner]:
         settings = self._order.settings
-        words = Words(captioner, beam_size=settings.beam_size, max_length=settings.max_length)
+        words = AdaptiveCaptioner(captioner, beam_size=settings.beam_size, max_length=settings.max_length)
         return Batcher(self.model.batch_size), words
 
-    def _caption_batches(self, words: Words, batches: Iterable[list[Slot]]) -> None:
+    def _caption_batches(self, words: AdaptiveCaptioner, batches: Iterable[list[Slot]]) -> None:
         for batch in batches:
             captions = words.caption([chunk.images[index] for chunk, index in batch])
             for chunk in fill(batch, captions):

@@ -15,7 +15,7 @@ from pipeline.state.still_rows import name_of
 from pipeline.storage.base import Entry, Storage
 
 
-class Sink(Protocol):
+class OutcomeSink(Protocol):
     """Who is told what became of each source; called from several threads."""
 
     def add(self, outcome: Outcome, inputs: Iterable[Input]) -> None:

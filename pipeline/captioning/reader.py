@@ -16,7 +16,7 @@ from pipeline.captioning.job_spec import Order
 from pipeline.captioning.messages import Chunk, End, Work
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.errors import BadInput, StorageUnavailable
-from pipeline.media.frame import Feed, Frame, Known, Passage
+from pipeline.media.frame import Feed, Frame, KnownFrame, Passage
 from pipeline.media.images import decode_still, thumbnail
 from pipeline.media.video_reader import read_video
 from pipeline.models.lazy_model import LazyModel
@@ -155,7 +155,7 @@ class Reader:
             return row, None
 
 
-def _last_known(work: Work) -> Known | None:
+def _last_known(work: Work) -> KnownFrame | None:
     """The last frame of a film that has a row."""
     last = work.parts.last(work.first) if work.first else None
     if last is None or not isinstance(last.frame, int) or last.timestamp_s is None:

@@ -19,7 +19,7 @@ from model.captioner import CheckpointConfig, build_network
 from model.checkpoint import write_checkpoint
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
-from pipeline.checkpoint_import.layout import File, Imported, Words
+from pipeline.checkpoint_import.layout import Imported, LoadedFile, VocabularyFile
 from pipeline.checkpoint_import.layouts import LAYOUTS
 from pipeline.checkpoint_import.rewriting import parts
 from pipeline.checkpoint_import.unpickling import read_file
@@ -91,9 +91,9 @@ def _imported(paths: Sequence[Path]) -> tuple[Imported, Vocabulary]:
         content = read_file(path)
         words = words_of(content, name)
         if words is None:
-            files.append(File(name, content))
+            files.append(LoadedFile(name, content))
         else:
-            vocabularies.append(Words(name, words))
+            vocabularies.append(VocabularyFile(name, words))
     if len(vocabularies) > 1:
         raise BadInput(
             f"{vocabularies[0].name} and {vocabularies[1].name} are vocabularies both; give one of them."
@@ -122,7 +122,7 @@ def _imported(paths: Sequence[Path]) -> tuple[Imported, Vocabulary]:
     return Imported({**found.config, "training": training}, tensors, found.words), words_here
 
 
-def _not_known(file: File) -> BadInput:
+def _not_known(file: LoadedFile) -> BadInput:
     inside = "is"
     if isinstance(file.content, dict):
         names = ", ".join(_shown(key) for key in list(file.content)[:4])

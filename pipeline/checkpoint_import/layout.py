@@ -12,7 +12,7 @@ from pipeline.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class LoadedFile:
     """A file as it was read: what people call it, and what it holds (see `unpickling.read_checkpoint`)."""
 
     name: str
@@ -20,7 +20,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class VocabularyFile:
     """A vocabulary file: what people call it, and its words at their indices, marks named as in the file."""
 
     name: str
@@ -42,10 +42,12 @@ class Layout(Protocol):
     Raises BadInput, naming the file, for files that are of it but lack something or do not fit each other.
     """
 
-    def __call__(self, files: Sequence[File], vocabulary: Words | None) -> Imported | None: ...
+    def __call__(self, files: Sequence[LoadedFile], vocabulary: VocabularyFile | None) -> Imported | None: ...
 
 
-def required(vocabulary: Words | None, size: int, file: File, looks_like: str) -> Words:
+def required(
+    vocabulary: VocabularyFile | None, size: int, file: LoadedFile, looks_like: str
+) -> VocabularyFile:
     """The vocabulary, if it is there and has as many words as the network: `size`."""
     if vocabulary is None:
         raise BadInput(

@@ -55,7 +55,7 @@ Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownNames:
     """What a pickle may name: `functions`, with what is done instead of calling them; `is_class`, whose
     instances become `Module`s; `values`, which may be mentioned and no more. `keys` are types of keys that
     hash by identity."""
@@ -102,7 +102,7 @@ class Window:
         return True
 
 
-def load(stream: Window, known: Known, persistent: Callable[[Any], Any] | None = None) -> Any:
+def load(stream: Window, known: KnownNames, persistent: Callable[[Any], Any] | None = None) -> Any:
     """The next pickle of a stream as plain data.
 
     `persistent` turns a persistent id into a value (torch's storages). Raises UnsafeFile for what `known`
@@ -132,7 +132,7 @@ def is_plain_key(key: Any) -> bool:
 class _Machine:
     """The stack and the memo of one pickle; `_STEPS` says which method is which opcode's."""
 
-    def __init__(self, known: Known, persistent: Callable[[Any], Any] | None) -> None:
+    def __init__(self, known: KnownNames, persistent: Callable[[Any], Any] | None) -> None:
         self.known = known
         self.persistent = persistent
         self.stack: list[Any] = []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.vocabulary import PAD
-from pipeline.checkpoint_import.layout import File
+from pipeline.checkpoint_import.layout import LoadedFile
 from pipeline.checkpoint_import.unpickling import Module, UnsafeFile, state_dict_of
 from pipeline.errors import BadInput
 
@@ -18,10 +18,10 @@ _NEVER = -1e4
 
 
 @dataclass(slots=True)
-class Part:
+class StateDictPart:
     """The tensors of a file's encoder or decoder; what has not been asked for is known at the end."""
 
-    file: File
+    file: LoadedFile
     tensors: dict[str, Tensor]
     asked: set[str] = field(default_factory=set)
 
@@ -75,7 +75,7 @@ class Part:
             )
 
 
-def parts(files: Iterable[File]) -> list[Part]:
+def parts(files: Iterable[LoadedFile]) -> list[StateDictPart]:
     """The networks in the files: state dicts and modules, alone or in a dictionary under a usual name."""
     found = []
     for file in files:
@@ -83,7 +83,7 @@ def parts(files: Iterable[File]) -> list[Part]:
         inside = content if isinstance(content, dict) else {}
         for one in (content, *(inside.get(name) for name in ("state_dict", "encoder", "decoder"))):
             if isinstance(one, Module | dict) and (tensors := _tensors(one)):
-                found.append(Part(file, tensors))
+                found.append(StateDictPart(file, tensors))
     return found
 
 
@@ -96,7 +96,9 @@ def _tensors(content: Module | dict[str, object]) -> dict[str, Tensor]:
         return {}
 
 
-def pair(encoders: Sequence[Part], decoders: Sequence[Part], names: tuple[str, str]) -> tuple[Part, Part]:
+def pair(
+    encoders: Sequence[StateDictPart], decoders: Sequence[StateDictPart], names: tuple[str, str]
+) -> tuple[StateDictPart, StateDictPart]:
     """The one encoder and the one decoder. `names`: what such files are called."""
     for found, kind, other in ((encoders, "encoder", decoders), (decoders, "decoder", encoders)):
         if len(found) > 1:

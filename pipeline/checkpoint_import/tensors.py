@@ -29,7 +29,7 @@ STORAGES |= {name.replace("torch.", "torch.cuda.", 1): dtype for name, dtype in 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Storage:
+class TensorStorage:
     """The elements of one storage, (N,), and the bytes that they lie in, (N * size of one,) uint8."""
 
     elements: Tensor
@@ -46,10 +46,10 @@ class Storage:
 class Storages:
     """The storages of one file by key: all of them together hold no more than the file does."""
 
-    def __init__(self, budget: int, fill: Callable[[str, Storage], None] | None = None) -> None:
+    def __init__(self, budget: int, fill: Callable[[str, TensorStorage], None] | None = None) -> None:
         if sys.byteorder != "little":  # pragma: no cover
             raise Damaged("checkpoints can be read on little-endian machines only")
-        self.by_key: dict[str, Storage] = {}
+        self.by_key: dict[str, TensorStorage] = {}
         self._left = budget
         self._fill = fill
 
@@ -72,7 +72,7 @@ class Storages:
             raise UnsafeFile("a tensor of an impossible size")
         return self._storage(key, STORAGES[kind.path], count)
 
-    def _storage(self, key: str, dtype: torch.dtype, count: int) -> Storage:
+    def _storage(self, key: str, dtype: torch.dtype, count: int) -> TensorStorage:
         if key in self.by_key:
             known = self.by_key[key]
             if known.elements.dtype != dtype or len(known.elements) != count:
@@ -82,7 +82,7 @@ class Storages:
         if self._left < 0:
             raise Damaged("it is smaller than its tensors are; a part of it may be missing")
         content = torch.empty(count * dtype.itemsize, dtype=torch.uint8)
-        storage = Storage(content.view(dtype), content)
+        storage = TensorStorage(content.view(dtype), content)
         if self._fill is not None:
             self._fill(key, storage)
         self.by_key[key] = storage
@@ -94,7 +94,7 @@ def rebuild(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
 
     What is also handed over (requires_grad, hooks, metadata) is of no use here.
     """
-    if type(storage) is not Storage or type(size) is not tuple or type(stride) is not tuple:
+    if type(storage) is not TensorStorage or type(size) is not tuple or type(stride) is not tuple:
         raise TypeError("a tensor of nothing")
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or len(size) > 8 or not all(type(number) is int for number in numbers):

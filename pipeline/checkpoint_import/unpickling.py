@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.checkpoint_import.pickles import (
     MAX_READ,
     Damaged,
-    Known,
+    KnownNames,
     Module,
     Name,
     UnsafeFile,
@@ -25,7 +25,7 @@ from pipeline.checkpoint_import.pickles import (
     is_plain_key,
     load,
 )
-from pipeline.checkpoint_import.tensors import STORAGES, Storage, Storages, rebuild, rebuild_parameter
+from pipeline.checkpoint_import.tensors import STORAGES, Storages, TensorStorage, rebuild, rebuild_parameter
 from pipeline.checkpoint_import.word_maps import words_of
 from pipeline.errors import BadInput
 
@@ -98,7 +98,7 @@ def _instance(cls: Any, *_: Any) -> Module:
     return Module(cls.path)
 
 
-_KNOWN = Known(
+_KNOWN = KnownNames(
     functions={
         "torch._utils._rebuild_tensor": rebuild,
         "torch._utils._rebuild_tensor_v2": rebuild,
@@ -199,7 +199,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
     """Torch's serialisation since 1.6: a zip file of a pickle and a file for each storage, not compressed."""
     parts = _Parts(file, size)
 
-    def fill(key: str, storage: Storage) -> None:
+    def fill(key: str, storage: TensorStorage) -> None:
         start, length = parts.place(f"data/{key}")
         if length != len(storage.content):
             raise Damaged("its tensors are not as large as it says")

@@ -45,7 +45,7 @@ _AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StoredRow:
     """What came of a picture: checksum and perceptual hash of what is stored, or why there is nothing."""
 
     crc32: int = 0
@@ -59,7 +59,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PictureTask:
     """How pictures become rows: from which folder, at which size, by how many threads of each process."""
 
     images: str
@@ -67,7 +67,9 @@ class Work:
     threads: int = 1
 
 
-def write_rows(work: Work, target: Path, names: Sequence[str], offsets: Sequence[int]) -> list[Row]:
+def write_rows(
+    work: PictureTask, target: Path, names: Sequence[str], offsets: Sequence[int]
+) -> list[StoredRow]:
     """Read, decode, resize and write pictures to their places in a file; runs in any process.
 
     Raises GpucaptError where the file cannot be written; that is no picture's fault.
@@ -83,22 +85,22 @@ def write_rows(work: Work, target: Path, names: Sequence[str], offsets: Sequence
         raise GpucaptError(f"{target} cannot be written: {error.strerror}.") from error
 
 
-def _write_row(work: Work, file: int, name: str, offset: int) -> Row:
+def _write_row(work: PictureTask, file: int, name: str, offset: int) -> StoredRow:
     from model.preprocessing import Preparation
     from pipeline.media.images import decode_still
 
     try:
         picture = Preparation(work.size)(decode_still(read_picture(work.images, name), name))
     except FileNotFoundError:
-        return Row(reason="the file is missing.")
+        return StoredRow(reason="the file is missing.")
     except (BadInput, OSError) as error:
         # Whoever tells the reason names the picture, too.
-        return Row(reason=str(error).removeprefix(f"{name}: "))
+        return StoredRow(reason=str(error).removeprefix(f"{name}: "))
     data = picture.data.cast("B")
     while data.nbytes:
         written = os.pwrite(file, data, offset)
         data, offset = data[written:], offset + written
-    return Row(zlib.crc32(picture.data), dhash(picture))
+    return StoredRow(zlib.crc32(picture.data), dhash(picture))
 
 
 def dhash(picture: NDArray[np.uint8]) -> int:
@@ -131,7 +133,7 @@ class Journal:
     """Which rows of a file are written: a line each, added after the row; a torn line counts as none."""
 
     def __init__(self, path: Path, count: int) -> None:
-        self.rows: list[Row | None] = [None] * count
+        self.rows: list[StoredRow | None] = [None] * count
         self._read(path)
         self._file = path.open("a", encoding="utf-8")
         self._file.write("\n")  # after a line that a killed run left unfinished
@@ -142,11 +144,11 @@ class Journal:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 number, crc32, bits, reason = json.loads(line)
-                self.rows[int(number)] = Row(int(crc32), int(bits), str(reason))
+                self.rows[int(number)] = StoredRow(int(crc32), int(bits), str(reason))
             except (ValueError, TypeError, IndexError):
                 continue
 
-    def add(self, numbers: Iterable[int], rows: Iterable[Row]) -> None:
+    def add(self, numbers: Iterable[int], rows: Iterable[StoredRow]) -> None:
         """Note rows that are written."""
         for number, row in zip(numbers, rows, strict=True):
             self.rows[number] = row

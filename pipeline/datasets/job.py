@@ -23,7 +23,7 @@ from pipeline.storage import staging
 from pipeline.storage.open import is_s3, open_object, open_storage
 
 if TYPE_CHECKING:
-    from pipeline.datasets.plan import Plan
+    from pipeline.datasets.plan import DatasetPlan
     from pipeline.datasets.preprocess import Report
 
 _READERS = 16
@@ -204,7 +204,7 @@ class _Place:
         found = self._storage.stat(name)
         return found.size if found else None
 
-    def write(self, planned: Plan, published: dict[str, Any]) -> Report:
+    def write(self, planned: DatasetPlan, published: dict[str, Any]) -> Report:
         """Do what is planned. A run that is killed goes on from what it left, on the same machine."""
         from pipeline.datasets.preprocess import WORK, stale_files, write_dataset
 

@@ -56,7 +56,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DatasetPlan:
     """What is to be done."""
 
     dataset: str
@@ -91,7 +91,7 @@ def plan(
     images: str,
     settings: Preprocessing,
     vocabulary: Vocabulary | None = None,
-) -> Plan:
+) -> DatasetPlan:
     """Look at what there is. Raises GpucaptError where nothing can be trained on it."""
     folder = PictureFolder(images)
     found = in_folders(examples, folder.has_folders(example.image for example in examples))
@@ -114,7 +114,7 @@ def plan(
     ]
     inputs = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     there = {split: some for split, some in splits.items() if some}
-    return Plan(dataset, images, settings, vocabulary, there, len(named) - len(usable), inputs)
+    return DatasetPlan(dataset, images, settings, vocabulary, there, len(named) - len(usable), inputs)
 
 
 def _usable(example: Example, max_length: int) -> Example | None:

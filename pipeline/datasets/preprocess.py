@@ -27,7 +27,7 @@ from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
 from pipeline.datasets.annotations import Example
 from pipeline.datasets.captioned_pictures import MANIFEST
-from pipeline.datasets.plan import Plan, Preprocessing, plan
+from pipeline.datasets.plan import DatasetPlan, Preprocessing, plan
 from pipeline.datasets.report import NAME as PAGE
 from pipeline.datasets.report import write_report
 from pipeline.datasets.split_writer import Kept, Progress, lay_out, write_pictures
@@ -100,7 +100,7 @@ def stale_files(published: dict[str, Any], out: Path) -> set[str]:
     return set(published.get("files", {})) - set(read_published(out)["files"])
 
 
-def is_done(planned: Plan, published: dict[str, Any], size_of: Callable[[str], int | None]) -> bool:
+def is_done(planned: DatasetPlan, published: dict[str, Any], size_of: Callable[[str], int | None]) -> bool:
     """Whether a published dataset is what is planned, and whole."""
     if published.get("inputs") != planned.inputs:
         return False
@@ -116,7 +116,7 @@ def report_of(published: dict[str, Any]) -> Report:
 
 
 def write_dataset(
-    planned: Plan,
+    planned: DatasetPlan,
     out: Path,
     work: Path,
     published: dict[str, Any],
@@ -174,7 +174,7 @@ def _told_as_one_line(out: Path) -> Iterator[None]:
         raise GpucaptError(f"{error.filename or out} cannot be written: {reason}.") from error
 
 
-def _begin_or_go_on(planned: Plan, work: Path) -> None:
+def _begin_or_go_on(planned: DatasetPlan, work: Path) -> None:
     """Keep what a run of the same inputs left; throw away what another one left."""
     path = work / "plan.json"
     inputs = json.dumps({"inputs": planned.inputs})
@@ -192,13 +192,13 @@ def _begin_or_go_on(planned: Plan, work: Path) -> None:
     fresh.replace(path)
 
 
-def _vocabulary(planned: Plan, kept: dict[str, Kept]) -> Vocabulary:
+def _vocabulary(planned: DatasetPlan, kept: dict[str, Kept]) -> Vocabulary:
     captions = (caption for example in kept["train"].examples for caption in example.captions)
     return Vocabulary.build(captions, planned.settings.min_word_freq)
 
 
 def _write_captions(
-    planned: Plan, kept: dict[str, Kept], vocabulary: Vocabulary, files: Path
+    planned: DatasetPlan, kept: dict[str, Kept], vocabulary: Vocabulary, files: Path
 ) -> dict[str, dict[str, Any]]:
     """Write the JSON files; → by name their size and checksum."""
     settings, base = planned.settings, planned.base
@@ -255,7 +255,7 @@ def _of_pictures(some: Kept) -> dict[str, Any]:
     return {"size": some.path.stat().st_size, "sha256_of_crc32s": hashlib.sha256(crc32s).hexdigest()}
 
 
-def _manifest(planned: Plan, report: Report, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _manifest(planned: DatasetPlan, report: Report, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "dataset": planned.dataset,
         "settings": planned.settings.of_result(),
@@ -273,7 +273,7 @@ def _manifest(planned: Plan, report: Report, files: dict[str, dict[str, Any]]) -
 
 
 def _write_page(
-    files: Path, planned: Plan, kept: dict[str, Kept], words: Vocabulary, report: Report
+    files: Path, planned: DatasetPlan, kept: dict[str, Kept], words: Vocabulary, report: Report
 ) -> tuple[dict[str, Any], int]:
     """Write the page that shows the dataset; → its size and checksum, and the near-duplicates."""
     path = files / PAGE

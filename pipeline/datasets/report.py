@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from pipeline.datasets.plan import Plan
+from pipeline.datasets.plan import DatasetPlan
 from pipeline.datasets.split_writer import Kept
 from pipeline.reports.text import printable
 
@@ -46,7 +46,7 @@ _THUMBNAIL = 192  # pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class WordStatistics:
     """What the captions of one split say."""
 
     captions: int
@@ -54,7 +54,7 @@ class Words:
     counts: Counter[str]
 
     @classmethod
-    def of(cls, some: Kept) -> Words:
+    def of(cls, some: Kept) -> WordStatistics:
         """Count all captions of a split, those too that are not among the `captions_per_image` of each."""
         said = [caption for example in some.examples for caption in example.captions]
         counts = Counter(word for caption in said for word in caption)
@@ -77,7 +77,7 @@ class Words:
 
 def write_report(
     path: Path,
-    plan: Plan,
+    plan: DatasetPlan,
     kept: Mapping[str, Kept],
     vocabulary: Vocabulary,
     skipped: Sequence[tuple[str, str]],
@@ -86,7 +86,7 @@ def write_report(
     """Write the page; → how many pairs of near-duplicates it shows or counts."""
     import h5py
 
-    said = {split: Words.of(some) for split, some in kept.items()}
+    said = {split: WordStatistics.of(some) for split, some in kept.items()}
     files = {split: h5py.File(some.path, "r") for split, some in kept.items()}
     try:
         pairs = _confirmed(kept, files)
@@ -136,7 +136,7 @@ def _picture(files: Mapping[str, h5py.File], split: str, position: int) -> NDArr
 
 
 def _splits(
-    kept: Mapping[str, Kept], said: Mapping[str, Words], vocabulary: Vocabulary
+    kept: Mapping[str, Kept], said: Mapping[str, WordStatistics], vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
     known = frozenset(vocabulary.index)
     return [
@@ -152,7 +152,7 @@ def _splits(
     ]
 
 
-def _lengths(said: Mapping[str, Words]) -> list[dict[str, Any]]:
+def _lengths(said: Mapping[str, WordStatistics]) -> list[dict[str, Any]]:
     """For each length the share of all captions that have it, and how many that are."""
     total: Counter[int] = Counter()
     for words in said.values():
@@ -173,7 +173,7 @@ def _lengths(said: Mapping[str, Words]) -> list[dict[str, Any]]:
     ]
 
 
-def _thresholds(said: Mapping[str, Words], chosen: int) -> list[dict[str, Any]]:
+def _thresholds(said: Mapping[str, WordStatistics], chosen: int) -> list[dict[str, Any]]:
     """What would be known if words had to be more frequent than this in the train split."""
     rows = []
     for least in sorted({*_THRESHOLDS, chosen}):
@@ -183,7 +183,7 @@ def _thresholds(said: Mapping[str, Words], chosen: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _common(words: Words, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+def _common(words: WordStatistics, vocabulary: Vocabulary) -> list[dict[str, Any]]:
     common = words.counts.most_common(_MOST_COMMON)
     most = common[0][1] if common else 1
     return [

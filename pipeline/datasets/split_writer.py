@@ -15,15 +15,15 @@ from pipeline.datasets import hdf5_layout as store
 from pipeline.datasets.annotations import Example
 from pipeline.datasets.hdf5_workers import (
     Journal,
-    Row,
-    Work,
+    PictureTask,
+    StoredRow,
     blocks,
     check_rows,
     run_all,
     workers,
     write_rows,
 )
-from pipeline.datasets.plan import Plan
+from pipeline.datasets.plan import DatasetPlan
 
 Progress = Callable[[int, int], None]
 
@@ -36,7 +36,7 @@ class Kept:
 
     path: Path
     examples: list[Example]
-    rows: list[Row]
+    rows: list[StoredRow]
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class _Block:
 
     split: str
     numbers: list[int]
-    rows: list[Row]
+    rows: list[StoredRow]
 
 
 def file_of(work: Path, split: str) -> Path:
@@ -69,7 +69,7 @@ def file_of(work: Path, split: str) -> Path:
     return work / f"{split.upper()}.hdf5"
 
 
-def lay_out(plan: Plan, work: Path) -> None:
+def lay_out(plan: DatasetPlan, work: Path) -> None:
     """Make the files that the pictures go into. Raises GpucaptError where the disk has no room for them."""
     needed = plan.count * store.picture_bytes(plan.settings.image_size)
     free = shutil.disk_usage(work).free
@@ -85,7 +85,7 @@ def lay_out(plan: Plan, work: Path) -> None:
 
 
 def write_pictures(
-    plan: Plan, work: Path, progress: Progress, before_gaps_are_closed: Callable[[], None]
+    plan: DatasetPlan, work: Path, progress: Progress, before_gaps_are_closed: Callable[[], None]
 ) -> tuple[dict[str, Kept], list[tuple[str, str]]]:
     """Write what is not there yet into the files of `lay_out`, and check all of it.
 
@@ -114,7 +114,9 @@ def _journal(work: Path, split: str, count: int) -> Journal:
     return Journal(work / f"{split.upper()}.rows", count)
 
 
-def _write(plan: Plan, splits: dict[str, _Split], pool: Executor, progress: Progress, left: int) -> None:
+def _write(
+    plan: DatasetPlan, splits: dict[str, _Split], pool: Executor, progress: Progress, left: int
+) -> None:
     settings = plan.settings
     there = plan.count - left
     if there:
@@ -123,7 +125,7 @@ def _write(plan: Plan, splits: dict[str, _Split], pool: Executor, progress: Prog
     at = there
 
     def jobs() -> Iterator[Callable[[], _Block]]:
-        work = Work(plan.images, settings.image_size, settings.threads)
+        work = PictureTask(plan.images, settings.image_size, settings.threads)
         for name, split in splits.items():
             for numbers in blocks(split.journal.missing()):
                 names = [split.examples[number].image for number in numbers]
@@ -155,13 +157,13 @@ def _write(plan: Plan, splits: dict[str, _Split], pool: Executor, progress: Prog
 
 
 def _write_block(
-    work: Work, path: Path, split: str, numbers: list[int], names: list[str], offsets: list[int]
+    work: PictureTask, path: Path, split: str, numbers: list[int], names: list[str], offsets: list[int]
 ) -> _Block:
     return _Block(split, numbers, write_rows(work, path, names, offsets))
 
 
 def _close_gaps(
-    plan: Plan, splits: dict[str, _Split], before: Callable[[], None]
+    plan: DatasetPlan, splits: dict[str, _Split], before: Callable[[], None]
 ) -> tuple[dict[str, Kept], list[tuple[str, str]]]:
     skipped = [bad for split in splits.values() for bad in split.bad]
     if skipped:
@@ -181,7 +183,7 @@ def _close_gaps(
     return kept, skipped
 
 
-def _check(plan: Plan, kept: dict[str, Kept], pool: Executor) -> None:
+def _check(plan: DatasetPlan, kept: dict[str, Kept], pool: Executor) -> None:
     """Compare what the files hold, where HDF5 says that it lies, with what was decoded."""
     length = store.picture_bytes(plan.settings.image_size)
 

@@ -28,7 +28,7 @@ _HEADING = 0.8  # inches
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FigureRow:
     """A caption, and what to call it beside others."""
 
     label: str
@@ -36,7 +36,7 @@ class Row:
 
 
 def draw(
-    picture: NDArray[np.uint8], rows: Sequence[Row], preparation: Preparation, *, title: str = ""
+    picture: NDArray[np.uint8], rows: Sequence[FigureRow], preparation: Preparation, *, title: str = ""
 ) -> bytes:
     """A PNG of an RGB picture (H, W, 3) with the attention of each word of its captions.
 
@@ -71,7 +71,7 @@ def draw(
     return png.getvalue()
 
 
-def _heading(title: str, rows: Sequence[Row], *, characters: int) -> str:
+def _heading(title: str, rows: Sequence[FigureRow], *, characters: int) -> str:
     """The caption of one row; of several, what is common to them: the picture's name."""
     said = title
     if len(rows) == 1:
@@ -80,7 +80,7 @@ def _heading(title: str, rows: Sequence[Row], *, characters: int) -> str:
 
 
 def _panels(
-    picture: NDArray[np.uint8], row: Row, preparation: Preparation
+    picture: NDArray[np.uint8], row: FigureRow, preparation: Preparation
 ) -> list[tuple[str, NDArray[np.uint8]]]:
     """The picture as it is, then for each word where it looked."""
     caption = row.caption

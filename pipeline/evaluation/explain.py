@@ -64,11 +64,13 @@ class Explaining:
         return captioner
 
     def _draw(self, captioner: Captioner, image: str, target: str) -> dict[str, str]:
-        from pipeline.evaluation.attention_figure import Row, draw
+        from pipeline.evaluation.attention_figure import FigureRow, draw
 
         picture = read_picture(image, whole=captioner.prepare.whole)
         captions = captions_by_beam_size(captioner, picture, self._settings, each=self._beams)
-        rows = [Row(f"beam {size}" if self._beams else "", caption) for size, caption in captions.items()]
+        rows = [
+            FigureRow(f"beam {size}" if self._beams else "", caption) for size, caption in captions.items()
+        ]
         png = draw(picture, rows, captioner.config.preparation, title=one_line(_name(image)))
         with staging.output_file(target) as path:
             _write(path, png, target)

@@ -35,7 +35,7 @@ _BINS, _BIN = 20, 0.1
 """Of the histogram of CIDEr; what is beyond the last is counted in it."""
 _SORTED_BY = ("CIDEr", "ROUGE-L", "BLEU-4")
 
-Picture = Callable[[int], "NDArray[np.uint8]"]
+ReadPicture = Callable[[int], "NDArray[np.uint8]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Captioned:
 
 
 def write_page(
-    path: Path, facts: dict[str, Any], dataset: str, rows: Sequence[Captioned], picture: Picture
+    path: Path, facts: dict[str, Any], dataset: str, rows: Sequence[Captioned], picture: ReadPicture
 ) -> None:
     """Write the page.
 
@@ -131,7 +131,7 @@ def _variety(rows: Sequence[Captioned]) -> dict[str, Any]:
     }
 
 
-def _shot(row: Captioned, picture: Picture) -> dict[str, Any]:
+def _shot(row: Captioned, picture: ReadPicture) -> dict[str, Any]:
     return {
         "name": _shown(row.image),
         "caption": _shown(row.caption) or "(no words)",

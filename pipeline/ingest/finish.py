@@ -16,7 +16,7 @@ from model.errors import GpucaptError
 from pipeline.captioning.outcome_store import Outcomes
 from pipeline.errors import BadInput
 from pipeline.ingest.merge_pieces import Joiner, PieceOutcomes
-from pipeline.ingest.run_folder import ModelUsed, Plan, RunFolder
+from pipeline.ingest.run_folder import ModelUsed, RunFolder, RunPlan
 from pipeline.records.outcome import Input, Totals
 from pipeline.reports.run_files import Run, write_run_csv, write_run_report, write_summary
 from pipeline.runtime.clock import now
@@ -70,7 +70,7 @@ def _untold(totals: Totals) -> str:
     return f", {totals.untold} without a story" if totals.untold else ""
 
 
-def _read_outcomes(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: PieceOutcomes) -> None:
+def _read_outcomes(folder: RunFolder, plan: RunPlan, outcomes: Outcomes, pieces: PieceOutcomes) -> None:
     ended = 0
     for key in folder.outcome_keys():
         ended += not key.endswith("/plan.jsonl")
@@ -85,7 +85,9 @@ def _read_outcomes(folder: RunFolder, plan: Plan, outcomes: Outcomes, pieces: Pi
         )
 
 
-def _join(folder: RunFolder, plan: Plan, model: ModelUsed, outcomes: Outcomes, pieces: PieceOutcomes) -> None:
+def _join(
+    folder: RunFolder, plan: RunPlan, model: ModelUsed, outcomes: Outcomes, pieces: PieceOutcomes
+) -> None:
     signals: list[int] = []
 
     def go_on() -> None:
@@ -106,7 +108,7 @@ def _join(folder: RunFolder, plan: Plan, model: ModelUsed, outcomes: Outcomes, p
             outcomes.add(outcome, pieces.inputs(source.key))
 
 
-def _run(folder: RunFolder, plan: Plan, model: ModelUsed) -> Run:
+def _run(folder: RunFolder, plan: RunPlan, model: ModelUsed) -> Run:
     started = datetime.fromtimestamp(plan.planned_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Run(
         folder.id,
@@ -121,7 +123,7 @@ def _run(folder: RunFolder, plan: Plan, model: ModelUsed) -> Run:
     )
 
 
-def _move_inputs(folder: RunFolder, plan: Plan, moves: Iterable[Input]) -> None:
+def _move_inputs(folder: RunFolder, plan: RunPlan, moves: Iterable[Input]) -> None:
     mover = _Mover(
         folder.id, open_storage(plan.incoming), open_storage(plan.archive), open_storage(plan.failed)
     )

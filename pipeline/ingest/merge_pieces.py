@@ -15,7 +15,7 @@ from pipeline.ingest.run_folder import ModelUsed
 from pipeline.records.outcome import Input, Outcome, PieceDone
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings
-from pipeline.records.source_info import Kind, SourceInfo
+from pipeline.records.source_info import SourceInfo, SourceKind
 from pipeline.sources.discovery import Source
 from pipeline.state.fingerprints import Snapshot, rows_digest
 from pipeline.state.leases import Claim, Claims
@@ -48,7 +48,7 @@ class Pieces:
         return self._first.of
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> SourceKind:
         """What their source is."""
         return self._first.kind
 
@@ -186,7 +186,7 @@ class Joiner:
         finally:
             claim.release()
 
-    def _film_links(self, key: str, kind: Kind, snapshot: Snapshot) -> tuple[str, ...]:
+    def _film_links(self, key: str, kind: SourceKind, snapshot: Snapshot) -> tuple[str, ...]:
         if kind != "video":
             return ()
         (film,) = snapshot

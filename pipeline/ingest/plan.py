@@ -13,7 +13,7 @@ from typing import IO
 from model.errors import GpucaptError
 from pipeline.errors import WrongUsage
 from pipeline.ingest.retention import remove_old_runs
-from pipeline.ingest.run_folder import Plan, Recorder, RunFolder, source_from_json, source_to_json
+from pipeline.ingest.run_folder import Recorder, RunFolder, RunPlan, source_from_json, source_to_json
 from pipeline.ingest.settle import wait_for_arrivals
 from pipeline.models.resolve import pinned
 from pipeline.records.outcome import Input, Outcome
@@ -77,7 +77,7 @@ class Planning:
         remove_old_runs(destination, time.time())
         if self.wait:
             wait_for_arrivals(incoming, self.settle_s)
-        plan = Plan(incoming.url, archive, failed, incoming.now(), self.settle_s, 0, self.settings)
+        plan = RunPlan(incoming.url, archive, failed, incoming.now(), self.settle_s, 0, self.settings)
         folder = RunFolder(destination, new_run_id())
         with Recorder() as refused, _Found(incoming, plan) as found:
             movable = self._find(incoming, name or "incoming", found, refused)
@@ -150,7 +150,7 @@ class Planning:
 class _Found:
     """What planning found, on disk: sources with their costs, and each local file as it was then."""
 
-    def __init__(self, incoming: Storage, plan: Plan) -> None:
+    def __init__(self, incoming: Storage, plan: RunPlan) -> None:
         self.plan = plan
         self.total = 0
         self._incoming = incoming
@@ -169,7 +169,7 @@ class _Found:
         self._sources.write(f"{cost} {source_to_json(source)}\n")
         self.total += cost
 
-    def look_again(self, after_s: float) -> Plan:
+    def look_again(self, after_s: float) -> RunPlan:
         """Look at local files a second time; the plan, which leaves those alone that have changed."""
         if self._files.tell():
             time.sleep(after_s)
@@ -205,7 +205,7 @@ class _Found:
 class _Inputs:
     """The files of what cannot be a source, as far as they have settled."""
 
-    def __init__(self, incoming: Storage, refused: SetAside, plan: Plan) -> None:
+    def __init__(self, incoming: Storage, refused: SetAside, plan: RunPlan) -> None:
         self._incoming, self._refused, self._plan = incoming, refused, plan
         self.found = False
         """Whether there were any, after going through them."""

@@ -27,8 +27,9 @@ from model.errors import GpucaptError
 from pipeline.ingest.settle import IN_THE_FUTURE_S
 from pipeline.records.outcome import Input, Outcome, Status
 from pipeline.records.settings import CaptionSettings
+from pipeline.records.source_info import SourceKind
 from pipeline.runtime.temp_folders import ScratchFolder
-from pipeline.sources.discovery import Kind, Piece, Source
+from pipeline.sources.discovery import Piece, Source
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.open import open_storage
 
@@ -97,18 +98,18 @@ class RunFolder:
         """Where the list of a shard's sources lies under DESTINATION."""
         return f"{self.key}/shards/{shard}.jsonl"
 
-    def write_plan(self, plan: Plan) -> None:
+    def write_plan(self, plan: RunPlan) -> None:
         """Write plan.json: from now on the run is to be done."""
         content = json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n"
         self.destination.write(f"{self.key}/plan.json", content.encode())
 
-    def read_plan(self) -> Plan | None:
+    def read_plan(self) -> RunPlan | None:
         """The plan; None where none was written."""
         key = f"{self.key}/plan.json"
         if self.destination.stat(key) is None:
             return None
         try:
-            return Plan.from_json(json.loads(self.destination.read(key)))
+            return RunPlan.from_json(json.loads(self.destination.read(key)))
         except _DAMAGE as error:
             raise GpucaptError(
                 f"{self.destination.url}/{key} is no plan of this version of gpucapt"
@@ -182,7 +183,7 @@ def _inputs(lines: Lines) -> Iterator[Input]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """What the tasks of a run must know. Times are seconds since the epoch."""
 
     incoming: str
@@ -201,7 +202,7 @@ class Plan:
         return {"format": FORMAT, **fields, "settings": self.settings.to_json()}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Plan:
+    def from_json(cls, fields: dict[str, Any]) -> RunPlan:
         """The inverse of ``to_json``."""
         if fields.pop("format") != FORMAT:
             raise ValueError("another format")
@@ -274,7 +275,7 @@ def source_from_json(line: str) -> Source:
         entry=None if entry is None else Entry(**entry),
         piece=None if piece is None else Piece(**piece),
     )
-    if source.kind not in get_args(Kind) or (source.kind == "video" and source.entry is None):
+    if source.kind not in get_args(SourceKind) or (source.kind == "video" and source.entry is None):
         raise ValueError("no source")
     _expect_text(source.key, source.path)
     if source.entry is not None:
@@ -306,7 +307,7 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
             _expect_piece(outcome.piece.index, outcome.piece.of)
             _expect_text(outcome.piece.fingerprint)
             _expect_numbers(outcome.piece.rows)
-            if outcome.piece.kind not in get_args(Kind):
+            if outcome.piece.kind not in get_args(SourceKind):
                 raise ValueError("a piece of nothing")
     else:
         raise ValueError(f"a line about {kind}")

@@ -37,7 +37,7 @@ class Feed(Protocol):
         """What the manifest is to say about it, as JSON types."""
 
 
-Known = tuple[int, float]
+KnownFrame = tuple[int, float]
 """A frame that was read before: its number and its timestamp in seconds."""
 
 

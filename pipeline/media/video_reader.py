@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
-from pipeline.media.frame import Frame, Known, Passage
+from pipeline.media.frame import Frame, KnownFrame, Passage
 from pipeline.media.opencv_reader import frame_rate, grabbed, opened, retrieved
 from pipeline.media.video_index import Index, index_of, land
 from pipeline.records.frame_selection import Selection
@@ -39,7 +39,7 @@ def read_video(
     selection: Selection,
     *,
     first_position: int = 0,
-    after: Known | None = None,
+    after: KnownFrame | None = None,
     passage: Passage | None = None,
 ) -> Iterator[Frame]:
     """The selected frames of a video, or of a passage of it, from `first_position` on, in order.
@@ -101,7 +101,7 @@ class _Reading:
     is_in_doubt: bool = False
     """Whether reading that began in the middle ended because something did not fit."""
 
-    def seen_by_index(self, index: Index, after: Known | None) -> _Start | None:
+    def seen_by_index(self, index: Index, after: KnownFrame | None) -> _Start | None:
         """The start, as far in as is sure, with the frames before it chosen by their times alone."""
         choose = _chooser(self.path, self.selection)
         position, number = _count(index, choose, 0, self.first), self.first
@@ -114,7 +114,7 @@ class _Reading:
             position, number, known = position + at_least, going_on, 0
         return _Start(number, position, known, choose) if number > 0 else None
 
-    def _is_among(self, index: Index, known: Known) -> bool:
+    def _is_among(self, index: Index, known: KnownFrame) -> bool:
         """Whether a frame is of this passage, and where it was when its row was written."""
         number, timestamp_s = known
         if not self.first <= number < (index.count if self.end is None else self.end):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.records.source_info import Kind
+from pipeline.records.source_info import SourceKind
 
 Status = Literal["captioned", "already done", "set aside", "left"]
 
@@ -16,7 +16,7 @@ class PieceDone:
 
     index: int
     of: int
-    kind: Kind
+    kind: SourceKind
     fingerprint: str = ""
     rows: int = 0
     ran_on: bool = False

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from model.errors import GpucaptError
 from pipeline.records.frame_selection import Selection
+from pipeline.records.source_info import SourceKind
 from pipeline.runtime.cpu_limits import available_cores
-
-Kind = Literal["video", "stills"]
 
 STORIES = ("outline", "openai", "none")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -32,7 +31,7 @@ class CaptionSettings:
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("story", self.story, STORIES)
 
-    def of_rows(self, kind: Kind) -> dict[str, object]:
+    def of_rows(self, kind: SourceKind) -> dict[str, object]:
         """The settings that change the rows of a source, as JSON types."""
         settings: dict[str, object] = {
             "beam_size": self.beam_size,
@@ -49,7 +48,7 @@ class CaptionSettings:
             settings["max_frames"] = self.selection.max_frames
         return settings
 
-    def of_result(self, kind: Kind) -> dict[str, object]:
+    def of_result(self, kind: SourceKind) -> dict[str, object]:
         """The settings that change any output of a source, as JSON types."""
         return {**self.of_rows(kind), "story": self.story}
 

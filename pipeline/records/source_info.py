@@ -7,7 +7,7 @@ from typing import Literal
 
 from model.confidence import UNSURE_BELOW
 
-Kind = Literal["video", "stills"]
+SourceKind = Literal["video", "stills"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class SourceInfo:
     """
 
     key: str
-    kind: Kind
+    kind: SourceKind
     model: str
     model_version: str
     fingerprint: str

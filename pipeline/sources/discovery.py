@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import PurePosixPath
-from typing import Literal
 
 from model.errors import GpucaptError
 from pipeline.media.frame import Feed
+from pipeline.records.source_info import SourceKind
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.open import open_object, open_storage
-
-Kind = Literal["video", "stills"]
 
 # fmt: off
 VIDEO_EXTENSIONS = frozenset({
@@ -63,7 +61,7 @@ class Source:
     """One video, or one folder of stills; or a piece of it."""
 
     key: str
-    kind: Kind
+    kind: SourceKind
     path: str
     """The storage key of the video, or the folder ("" is the root)."""
     entry: Entry | None = None
@@ -84,11 +82,11 @@ class SetAside:
 
     key: str
     reason: str
-    kind: Kind | None = None
+    kind: SourceKind | None = None
     path: str = ""
 
 
-def kind_of(name: str) -> Kind | None:
+def kind_of(name: str) -> SourceKind | None:
     """What a file is, by its extension."""
     extension = PurePosixPath(name).suffix.lower()
     if extension in VIDEO_EXTENSIONS:

@@ -14,13 +14,14 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from pipeline.records.settings import CaptionSettings, Kind
+from pipeline.records.settings import CaptionSettings
+from pipeline.records.source_info import SourceKind
 from pipeline.storage.base import Entry
 
 _IN_MEMORY = 1 << 20
 
 
-def rows_digest(kind: Kind, settings: CaptionSettings, model_version: str) -> str:
+def rows_digest(kind: SourceKind, settings: CaptionSettings, model_version: str) -> str:
     """The first half of a fingerprint: what the rows depend on besides the files."""
     return _digest({"kind": kind, "model_version": model_version, "settings": settings.of_rows(kind)})[:16]
 
@@ -61,7 +62,7 @@ class Snapshot:
             yield Entry(key, size, etag, modified)
 
     def fingerprint(
-        self, kind: Kind, settings: CaptionSettings, model_version: str, *, piece: object = None
+        self, kind: SourceKind, settings: CaptionSettings, model_version: str, *, piece: object = None
     ) -> str:
         """The fingerprint of a source that consists of these files; or of a piece, as JSON types."""
         about: dict[str, object] = {"files": self._digest, "settings": settings.of_result(kind)}

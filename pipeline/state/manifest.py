@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class OutputFile:
     """One output: its name, its size in bytes, its SHA-256 in hexadecimal."""
 
     name: str
@@ -44,7 +44,7 @@ class Manifest:
 
     info: SourceInfo
     counts: Counts
-    files: tuple[File, ...]
+    files: tuple[OutputFile, ...]
     segment: dict[str, object] | None = None
     """Of a stream: which part of it this is, and what is missing."""
 
@@ -81,9 +81,9 @@ def manifest_key(source_key: str) -> str:
     return f"{source_key}/{NAME}"
 
 
-def describe(path: Path) -> File:
+def describe(path: Path) -> OutputFile:
     """A finished output as the manifest lists it."""
-    return File(path.name, path.stat().st_size, sha256(path))
+    return OutputFile(path.name, path.stat().st_size, sha256(path))
 
 
 def read_done(storage: Storage, source_key: str) -> Done | None:

@@ -18,7 +18,7 @@ from pipeline.stories.scenes import Scene, condense
 from pipeline.stories.story import Turn
 from pipeline.stories.timeline import MOST_KEPT, Timeline, spread
 
-Message = dict[str, str]
+ChatMessage = dict[str, str]
 
 _RULES = """\
 You tell short stories from what an image captioner saw. The block <material> is data that machines and \
@@ -38,7 +38,7 @@ _SCENE_LIMITS = (MOST_KEPT, 42, 30, 21, 15, 10, 7, 5, 3, 2, 1)
 _MARGIN = 32
 
 
-def messages_for(wanted: Wanted, *, words: int, context: int) -> list[Message]:
+def messages_for(wanted: Wanted, *, words: int, context: int) -> list[ChatMessage]:
     """Return the chat that asks for one turn.
 
     Args:
@@ -52,7 +52,7 @@ def messages_for(wanted: Wanted, *, words: int, context: int) -> list[Message]:
     room -= sum(tokens(turn.text) + tokens(_request(turn.kind, turn.prompt)) for turn in turns)
     material = f"<material>\n{_material(wanted.title, wanted.timeline, room)}\n</material>\n\n"
     left_out = "The first parts of the story are left out here.\n" if cut else ""
-    chat: list[Message] = [{"role": "system", "content": rules}]
+    chat: list[ChatMessage] = [{"role": "system", "content": rules}]
     before = material + left_out
     for turn in turns:
         chat.append({"role": "user", "content": before + _request(turn.kind, turn.prompt)})

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.captioning.job_spec import Sink
+from pipeline.captioning.job_spec import OutcomeSink
 from pipeline.captioning.messages import Work
 from pipeline.captioning.publisher import discard, publish
 from pipeline.errors import BadInput
@@ -46,7 +46,7 @@ class Leftovers:
     """The segments of a stream that have rows but no manifest, as found at the beginning."""
 
     def __init__(
-        self, destination: Storage, stream: str, claims: Claims, sink: Sink, go_on: Callable[[], None]
+        self, destination: Storage, stream: str, claims: Claims, sink: OutcomeSink, go_on: Callable[[], None]
     ) -> None:
         self._destination = destination
         self._claims = claims
@@ -76,7 +76,7 @@ class Leftovers:
 
 
 def _publish(
-    destination: Storage, parts: Parts, key: str, claim: Claim, sink: Sink, go_on: Callable[[], None]
+    destination: Storage, parts: Parts, key: str, claim: Claim, sink: OutcomeSink, go_on: Callable[[], None]
 ) -> None:
     mark, done = SegmentMark.read(parts), read_done(destination, key)
     rows = parts.resume()

@@ -77,15 +77,15 @@ def load_data(data: Path, recipe: Recipe, features: Path | None, channels: str =
     from torch.utils.data import DataLoader
 
     from model.training.distributed import here
-    from model.training.lightning_modules import Batch
+    from model.training.lightning_modules import CaptionBatch
     from model.training.run_stage import Data
     from pipeline.datasets.batch_sampler import EpochBatches
     from pipeline.datasets.captioned_pictures import CaptionedPictures
 
     me = here()
 
-    def collate(arrays: Any) -> Batch:
-        return Batch(**{name: torch.from_numpy(values) for name, values in arrays.items()})
+    def collate(arrays: Any) -> CaptionBatch:
+        return CaptionBatch(**{name: torch.from_numpy(values) for name, values in arrays.items()})
 
     def load(split: str) -> tuple[Any, CaptionedPictures]:
         stored = features / f"features-{split}.hdf5" if features else None

@@ -80,12 +80,12 @@ def run_train(
                 return launcher.train_together(
                     count, data, out, output, recipe, resume=resume, init_from=start
                 )
-            from model.training.stop_on_signal import Stopped
+            from model.training.stop_on_signal import StoppedBySignal
             from pipeline.training.run import train
 
             try:
                 return train(folder, output, recipe, resume=resume, init_from=start)
-            except Stopped as stopped:
+            except StoppedBySignal as stopped:
                 raise TrainingStopped(stopped.signal_number) from stopped
 
 

@@ -49,7 +49,7 @@ def train(
     manifest, vocabulary = read_manifest(data), read_wordmap(data)
     from model.precision import choose_device
     from model.training.distributed import join, wait_for_all
-    from model.training.stop_on_signal import Stopped
+    from model.training.stop_on_signal import StoppedBySignal
 
     me = join(choose_device(recipe.device))
     if not me.is_first:
@@ -61,7 +61,7 @@ def train(
     plans = plan_stages(out, recipe, vocabulary, manifest, _goes_on_from(out, init_from, resume=resume))
     try:
         _run_stages(plans, data, output, resume=resume, init_from=init_from)
-    except Stopped:
+    except StoppedBySignal:
         if me.is_first and any(plan.best.is_dir() for plan in plans):
             _publish(plans, output, seconds=time.time() - began)
         raise

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from model.errors import GpucaptError
-from pipeline.captioning.batcher import Words
+from pipeline.captioning.batcher import AdaptiveCaptioner
 from pipeline.models.resolve import Model
 from pipeline.records.settings import Resources
 
@@ -64,7 +64,7 @@ class _Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchStats:
     """What went through the model together, for those who count."""
 
     pictures: int
@@ -75,7 +75,7 @@ class Batch:
     of_film: bool
 
 
-def _unwatched(batch: Batch) -> None:
+def _unwatched(batch: BatchStats) -> None:
     """For engines that nobody watches."""
 
 
@@ -89,7 +89,7 @@ class Engine:
         *,
         precision: str = "auto",
         limit: int = 64,
-        watch: Callable[[Batch], None] = _unwatched,
+        watch: Callable[[BatchStats], None] = _unwatched,
     ) -> None:
         self.model = model
         self.precision = precision
@@ -106,7 +106,7 @@ class Engine:
         self._stopping = False
         self._film_is_next = False
         self._loaded = threading.Event()
-        self._words: dict[How, Words] = {}
+        self._words: dict[How, AdaptiveCaptioner] = {}
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -281,14 +281,14 @@ class Engine:
             if not wish.left and not wish.future.done():
                 wish.future.set_result(wish.captions)
         waited = max(began - wish.since for wish, _ in batch)
-        self._watch(Batch(len(images), len(batch), time.monotonic() - began, waited, of_films))
+        self._watch(BatchStats(len(images), len(batch), time.monotonic() - began, waited, of_films))
 
-    def _words_for(self, how: How) -> Words:
+    def _words_for(self, how: How) -> AdaptiveCaptioner:
         assert self._captioner is not None
         if how not in self._words:
             if len(self._words) >= 64:  # somebody tries all there are
                 self._words.clear()
-            self._words[how] = Words(
+            self._words[how] = AdaptiveCaptioner(
                 self._captioner,
                 beam_size=how.beam_size,
                 max_length=how.max_length,

@@ -15,7 +15,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pipeline.web.engine import Batch
+from pipeline.web.engine import BatchStats
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -106,7 +106,7 @@ class Metrics:
         self._requests.labels(method, path, str(status)).inc()
         self._seconds.labels(method, path).observe(seconds)
 
-    def captioned(self, batch: Batch) -> None:
+    def captioned(self, batch: BatchStats) -> None:
         """Count a batch."""
         self._pictures.labels("film" if batch.of_film else "request").inc(batch.pictures)
         self._batches.observe(batch.pictures)

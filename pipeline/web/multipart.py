@@ -33,7 +33,7 @@ _HEADERS_BYTES = 16 << 10
 _LONGEST_NAME = 255  # characters that an answer tells of a file's name
 
 
-class Sink(Protocol):
+class UploadSink(Protocol):
     """Where a file of the form goes."""
 
     name: str
@@ -43,7 +43,7 @@ class Sink(Protocol):
 
 
 @dataclass(slots=True)
-class Still:
+class UploadedStill:
     """One picture of a request, in memory: its bytes, or why there are none."""
 
     name: str
@@ -84,7 +84,7 @@ class Form:
     """The fields of a form, each with all its values, and its files in their order."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
-    files: list[Sink] = field(default_factory=list)
+    files: list[UploadSink] = field(default_factory=list)
 
     def single(self, names: set[str]) -> dict[str, str]:
         """Those of the fields that are given once. Raises RequestFailed for others and for unknown ones."""
@@ -117,7 +117,7 @@ class Room:
 
 
 async def read_form(
-    request: Request, open_file: Callable[[str, str], Sink], *, most_bytes: int, in_thread: bool = False
+    request: Request, open_file: Callable[[str, str], UploadSink], *, most_bytes: int, in_thread: bool = False
 ) -> Form:
     """Read a multipart form.
 
@@ -197,7 +197,7 @@ def _plain_form(body: bytes) -> Form:
 class _Reading:
     """A form that is being read: what the parser calls with each thing that it comes upon."""
 
-    def __init__(self, open_file: Callable[[str, str], Sink]) -> None:
+    def __init__(self, open_file: Callable[[str, str], UploadSink]) -> None:
         self.form = Form()
         self.is_whole = False
         self._open_file = open_file
@@ -205,7 +205,7 @@ class _Reading:
         self._disposition = b""
         self._name = ""
         self._text: bytearray | None = None
-        self._file: Sink | None = None
+        self._file: UploadSink | None = None
         self._fields = 0
 
     def callbacks(self) -> dict[str, Callable[..., None]]:

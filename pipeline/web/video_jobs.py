@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("gpucapt")
 
-Status = Literal["queued", "running", "done", "failed"]
+JobStatus = Literal["queued", "running", "done", "failed"]
 
 _LOOK_S = 30.0
 """How often to look for what need not be kept any longer."""
@@ -86,7 +86,7 @@ class Film:
     settings: CaptionSettings = field(default_factory=CaptionSettings)
     path: Path | None = None
     seconds: float = 0.0
-    status: Status = "queued"
+    status: JobStatus = "queued"
     captions: list[Row] = field(default_factory=list)
     """Without pictures and attention."""
     failed: RequestFailed | None = None

@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.records.row import Row, is_illustrated
-from pipeline.records.source_info import Kind, SourceInfo
+from pipeline.records.source_info import SourceInfo, SourceKind
 from pipeline.reports import write_outputs
 from pipeline.stories import outline_story
 
 SETTINGS: dict[str, object] = {"beam_size": 5, "every": 1.0, "skip_duplicates": False, "max_frames": None}
 
 
-def info(kind: Kind = "video", key: str | None = None) -> SourceInfo:
+def info(kind: SourceKind = "video", key: str | None = None) -> SourceInfo:
     default = "trip/clip.mp4" if kind == "video" else "trip/album"
     return SourceInfo(key or default, kind, "test-model", "0123456789ab", "5b7c-91d0", SETTINGS)
 
@@ -114,7 +114,7 @@ class Written:
 def write(rows: Iterable[Row], directory: Path, source: SourceInfo | None = None) -> Written:
     """Write all outputs of ``rows`` into ``directory`` with an outline story."""
     kept = list(rows)
-    kind: Kind = "video" if kept and kept[0].timestamp_s is not None else "stills"
+    kind: SourceKind = "video" if kept and kept[0].timestamp_s is not None else "stills"
     source = source or info(kind)
     story = outline_story(source, kept)
     directory.mkdir(exist_ok=True, parents=True)

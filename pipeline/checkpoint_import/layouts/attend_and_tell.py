@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.checkpoint_import import backbones
-from pipeline.checkpoint_import.layout import File, Imported, Words, required
-from pipeline.checkpoint_import.rewriting import Part, named
+from pipeline.checkpoint_import.layout import Imported, LoadedFile, VocabularyFile, required
+from pipeline.checkpoint_import.rewriting import StateDictPart, named
 from pipeline.checkpoint_import.unpickling import Module, state_dict_of
 from pipeline.errors import BadInput
 
@@ -42,7 +42,7 @@ _CAPTIONERS = (
 )
 
 
-def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | None:
+def recognise(files: Sequence[LoadedFile], vocabulary: VocabularyFile | None) -> Imported | None:
     """See `Layout`."""
     file = next((file for file in files if _has_pair(file.content)), None)
     if file is None:
@@ -64,7 +64,7 @@ def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | Non
         tensors |= {f"{len(_children(trunk))}.{name}": tensor for name, tensor in behind.items()}
     pooled = any(layer.path.endswith(".AdaptiveAvgPool2d") for layer in _children(trunk).values())
     encoder_config, encoder_tensors = _encoder(file, encoder, tensors, pooled=pooled)
-    options, decoder_tensors = _decoder(Part(file, state_dict_of(decoder)), decoder)
+    options, decoder_tensors = _decoder(StateDictPart(file, state_dict_of(decoder)), decoder)
     words = required(vocabulary, len(decoder_tensors["embedding.weight"]), file, _VOCABULARY)
     return Imported(
         config={
@@ -99,7 +99,7 @@ def _unwrapped(module: Module) -> Module:
 
 
 def _encoder(
-    file: File, module: Module, trunk: dict[str, Tensor], *, pooled: bool
+    file: LoadedFile, module: Module, trunk: dict[str, Tensor], *, pooled: bool
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The encoder's config and tensors. Where the backbone kept its average pool, all cells of the grid are
     the same, so that one says as much."""
@@ -122,7 +122,7 @@ def _encoder(
     return config, {**backbone.tensors, **tensors}
 
 
-def _decoder(part: Part, module: Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _decoder(part: StateDictPart, module: Module) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The decoder's options and tensors."""
     embedding = part.take("embedding.weight", None, None)
     words, size = embedding.shape

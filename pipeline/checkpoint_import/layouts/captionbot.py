@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from model.encoders.backbones import Shape, build_encoder
-from pipeline.checkpoint_import.layout import File, Imported, Words, required, with_our_marks
-from pipeline.checkpoint_import.rewriting import Part, named, pair, parts
+from pipeline.checkpoint_import.layout import Imported, LoadedFile, VocabularyFile, required, with_our_marks
+from pipeline.checkpoint_import.rewriting import StateDictPart, named, pair, parts
 from pipeline.errors import BadInput
 
 _NAME = "captionbot"
@@ -30,7 +30,7 @@ _GRID = 14
 _SCORE = "attention.encoder_to_attention_dim.weight"
 
 
-def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | None:
+def recognise(files: Sequence[LoadedFile], vocabulary: VocabularyFile | None) -> Imported | None:
     """See `Layout`."""
     found = parts(files)
     decoders = [part for part in found if _SCORE in part.tensors]
@@ -55,12 +55,12 @@ def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | Non
     )
 
 
-def _is_ours(part: Part) -> bool:
+def _is_ours(part: StateDictPart) -> bool:
     """Whether there is nothing but a backbone, as it is and cut."""
     return all(name.startswith(("resnet.", "resnet50.")) for name in part.tensors)
 
 
-def _encoder(part: Part) -> tuple[str, dict[str, Tensor]]:
+def _encoder(part: StateDictPart) -> tuple[str, dict[str, Tensor]]:
     """The backbone's name and the tensors of its beginning."""
     theirs = part.below("resnet.")
     for name in _BACKBONES:
@@ -84,7 +84,7 @@ def _shapes(name: str) -> dict[str, torch.Size]:
     return {key: tensor.shape for key, tensor in network.backbone.state_dict().items()}
 
 
-def _decoder(part: Part) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _decoder(part: StateDictPart) -> tuple[dict[str, Any], dict[str, Tensor]]:
     embedding = part.take("embed.weight", None, None)
     vocabulary, size = embedding.shape
     attention, depth = part.take(_SCORE, None, None).shape

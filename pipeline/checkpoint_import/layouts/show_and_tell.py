@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.checkpoint_import import backbones
-from pipeline.checkpoint_import.layout import File, Imported, Words, required
-from pipeline.checkpoint_import.rewriting import Part, named, padded, pair, parts
+from pipeline.checkpoint_import.layout import Imported, LoadedFile, VocabularyFile, required
+from pipeline.checkpoint_import.rewriting import StateDictPart, named, padded, pair, parts
 from pipeline.errors import BadInput
 
 _VOCABULARY = "vocab.pkl"
@@ -39,7 +39,7 @@ _CAPTIONERS = (
 )
 
 
-def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | None:
+def recognise(files: Sequence[LoadedFile], vocabulary: VocabularyFile | None) -> Imported | None:
     """See `Layout`."""
     found = parts(files)
     encoders = [part for part in found if {"embed.weight", "resnet.0.weight"} <= part.tensors.keys()]
@@ -69,7 +69,7 @@ def recognise(files: Sequence[File], vocabulary: Words | None) -> Imported | Non
     )
 
 
-def _decoder(part: Part, captioner: _Captioner) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _decoder(part: StateDictPart, captioner: _Captioner) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The decoder's options, and its tensors but for the picture's."""
     embedding = part.take("embed.weight", None, None)
     vocabulary, size = embedding.shape
@@ -91,7 +91,7 @@ def _decoder(part: Part, captioner: _Captioner) -> tuple[dict[str, Any], dict[st
     return options, tensors
 
 
-def _encoder(part: Part, size: int, decoder: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+def _encoder(part: StateDictPart, size: int, decoder: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     """The backbone's name and tensors; the layer behind it is the decoder's here, and is added there."""
     backbone = backbones.recognised(part.below("resnet."))
     if backbone is None or backbone.rest:

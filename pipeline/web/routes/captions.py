@@ -18,7 +18,7 @@ from model.confidence import confidence
 from pipeline.web.engine import Engine, EngineStopped, QueueFull
 from pipeline.web.errors import RequestFailed, as_failed, busy, in_words, unavailable
 from pipeline.web.limits import Limits
-from pipeline.web.multipart import Form, Room, Sink, Still, read_form
+from pipeline.web.multipart import Form, Room, UploadedStill, UploadSink, read_form
 from pipeline.web.pictures import named_object, prepared
 from pipeline.web.schemas import Captions, failures
 
@@ -117,10 +117,10 @@ def _check_count(count: int, limits: Limits) -> None:
         raise RequestFailed(413, "too_many_images", f"at most {limits.images} pictures in one request")
 
 
-def _still(field: str, name: str, limits: Limits) -> Sink:
+def _still(field: str, name: str, limits: Limits) -> UploadSink:
     if field != "images":
         raise RequestFailed(422, "invalid_request", f"there is no field for files named {field!r}: images is")
-    return Still(name, limits.image_bytes)
+    return UploadedStill(name, limits.image_bytes)
 
 
 def _options(form: Form) -> CaptionOptions:
@@ -135,17 +135,17 @@ async def _all_prepared(
 ) -> list[_Image]:
     loop = asyncio.get_running_loop()
 
-    async def upload(still: Still) -> _Image:
+    async def upload(still: UploadedStill) -> _Image:
         if still.failed is not None:
             return _Image(still.name, failed=still.failed)
         return await loop.run_in_executor(pool, _decoded, still, captioner, limits)
 
-    stills = [upload(still) for still in form.files if isinstance(still, Still)]
+    stills = [upload(still) for still in form.files if isinstance(still, UploadedStill)]
     objects = [loop.run_in_executor(pool, _fetched, uri, captioner, limits) for uri in uris]
     return list(await asyncio.gather(*stills, *objects))
 
 
-def _decoded(still: Still, captioner: Captioner, limits: Limits) -> _Image:
+def _decoded(still: UploadedStill, captioner: Captioner, limits: Limits) -> _Image:
     data, still.data = bytes(still.data), bytearray()
     try:
         return _Image(still.name, prepared(data, still.name or "the picture", captioner, limits))

@@ -17,7 +17,7 @@ from pipeline.records.settings import CaptionSettings
 from pipeline.web.engine import Engine
 from pipeline.web.errors import RequestFailed, in_words
 from pipeline.web.limits import Limits
-from pipeline.web.multipart import FilmSink, Form, Sink, read_form
+from pipeline.web.multipart import FilmSink, Form, UploadSink, read_form
 from pipeline.web.pictures import named_object
 from pipeline.web.routes.captions import loaded
 from pipeline.web.routes.stories import providers
@@ -122,7 +122,7 @@ async def _received(request: Request, film: Film, limits: Limits) -> Form:
     path = film.folder / "in" / "upload"
     with path.open("xb") as file:
 
-        def open_file(field: str, name: str) -> Sink:
+        def open_file(field: str, name: str) -> UploadSink:
             if field != "video":
                 raise RequestFailed(422, "invalid_request", f"there is no field for files named {field!r}")
             if film.path is not None:

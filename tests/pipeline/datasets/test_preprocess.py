@@ -24,7 +24,7 @@ from PIL import Image
 
 from model.errors import GpucaptError
 from model.vocabulary import END, PAD, START, UNKNOWN
-from pipeline.datasets.hdf5_workers import Work, write_rows
+from pipeline.datasets.hdf5_workers import PictureTask, write_rows
 from pipeline.storage.open import open_storage
 from tests.media import photograph
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
@@ -264,7 +264,7 @@ def test_two_runs_do_not_write_the_same_dataset(tmp_path: Path, source: tuple[Pa
 
 def test_a_full_disk_is_not_the_pictures_fault(tmp_path: Path, source: tuple[Path, Path]) -> None:
     with pytest.raises(GpucaptError, match=r"/dev/full cannot be written: No space left on device\.$"):
-        write_rows(Work(str(source[1]), 48), Path("/dev/full"), ["cat 1.jpg"], [0])
+        write_rows(PictureTask(str(source[1]), 48), Path("/dev/full"), ["cat 1.jpg"], [0])
 
 
 def test_a_disk_without_room_is_said_before_any_work(tmp_path: Path, source: tuple[Path, Path]) -> None:

@@ -18,7 +18,7 @@ from model.errors import GpucaptError
 from model.preprocessing import Preparation
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
-from pipeline.evaluation.attention_figure import Row, draw
+from pipeline.evaluation.attention_figure import FigureRow, draw
 from pipeline.media.images import decode_still
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import write_still
@@ -72,7 +72,7 @@ def size_of(png: Path | bytes) -> tuple[int, int]:
 def test_each_word_is_bright_where_it_looked_and_dark_elsewhere() -> None:
     grey = np.full((300, 300, 3), 128, np.uint8)
     said = looking([[0, 255], [0, 0]], [[0, 0], [255, 0]])
-    whole, first, second = panels(draw(grey, [Row("", said)], Preparation()), 3)
+    whole, first, second = panels(draw(grey, [FigureRow("", said)], Preparation()), 3)
     assert quarters(whole).min() > 120
     assert np.unravel_index(quarters(first).argmax(), (2, 2)) == (0, 1)
     assert np.unravel_index(quarters(second).argmax(), (2, 2)) == (1, 0)
@@ -83,11 +83,11 @@ def test_what_is_cut_off_before_the_captioner_looks_stays_dark() -> None:
     wide = np.full((200, 400, 3), 128, np.uint8)
     everywhere = looking([[255, 255], [255, 255]])
     cut = Preparation(size=224, shorter_side=256, filter="bilinear")
-    _, panel = panels(draw(wide, [Row("", everywhere)], cut), 2)
+    _, panel = panels(draw(wide, [FigureRow("", everywhere)], cut), 2)
     middle = panel[panel.shape[0] // 2]
     assert middle[len(middle) // 2] > 120
     assert middle[len(middle) // 8] < 40 and middle[-len(middle) // 8] < 40
-    _, panel = panels(draw(wide, [Row("", everywhere)], Preparation()), 2)
+    _, panel = panels(draw(wide, [FigureRow("", everywhere)], Preparation()), 2)
     assert panel[panel.shape[0] // 2].min() > 120
 
 
@@ -98,7 +98,7 @@ def test_odd_captions_and_pictures_have_figures_too() -> None:
     for shape in ((1, 500, 3), (500, 1, 3), (40, 60, 3)):
         picture = np.zeros(shape, np.uint8)
         for caption_ in (Caption("", (), -9.0, np.zeros((0, 2, 2), np.uint8)), said, looking(*grid * 8)):
-            png = draw(picture, [Row("", caption_)], Preparation())
+            png = draw(picture, [FigureRow("", caption_)], Preparation())
             assert size_of(png) > (0, 0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.ingest.run_folder import Plan, RunFolder
+from pipeline.ingest.run_folder import RunFolder, RunPlan
 from pipeline.records.settings import CaptionSettings
 from pipeline.storage.open import open_storage
 
@@ -72,7 +72,7 @@ def test_outcomes(folder: RunFolder, line: dict[str, Any]) -> None:
     [{"incoming": 5}, {"planned_at": "x"}, {"planned_at": 1e300}, {"shards": "1"}, {"settle_s": None}],
 )
 def test_a_plan(folder: RunFolder, changed: dict[str, Any]) -> None:
-    plan = Plan("in", "archive", "failed", 1e9, 0.0, 1, CaptionSettings())
+    plan = RunPlan("in", "archive", "failed", 1e9, 0.0, 1, CaptionSettings())
     folder.write_plan(plan)
     assert folder.read_plan() == plan
     write(folder, "plan.json", {**plan.to_json(), **changed})

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.errors import GpucaptError
 from pipeline.records.row import Row
-from pipeline.records.source_info import Kind
+from pipeline.records.source_info import SourceKind
 from pipeline.reports import append_to_run_csv, run_csv_header, write_outputs
 from pipeline.reports.text import json_line, printable
 from pipeline.schemas import load_schema
@@ -164,7 +164,7 @@ rows_of_films = st.lists(
 def test_tables_read_back_are_the_rows_written(rows: list[Row], key: str) -> None:
     for position, row in enumerate(rows):
         row.position = position
-    kind: Kind = "video" if rows and rows[0].timestamp_s is not None else "stills"
+    kind: SourceKind = "video" if rows and rows[0].timestamp_s is not None else "stills"
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         written = Written(

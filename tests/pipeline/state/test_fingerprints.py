@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.errors import StorageUnavailable
 from pipeline.records.frame_selection import Selection
-from pipeline.records.settings import CaptionSettings, Kind
+from pipeline.records.settings import CaptionSettings
+from pipeline.records.source_info import SourceKind
 from pipeline.state.fingerprints import Snapshot
 from pipeline.storage.base import Entry
 
@@ -21,7 +22,7 @@ def fingerprint(
     settings: CaptionSettings | None = None,
     *,
     version: str = "v1",
-    kind: Kind = "stills",
+    kind: SourceKind = "stills",
 ) -> str:
     with Snapshot(files) as snapshot:
         return snapshot.fingerprint(kind, settings or CaptionSettings(), version)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.stories import Turn
 from pipeline.stories.llm_output import Listening, problem_with, story_text
-from pipeline.stories.prompting import Message, answer_tokens, messages_for, tokens
+from pipeline.stories.prompting import ChatMessage, answer_tokens, messages_for, tokens
 from pipeline.stories.providers import Wanted
 from pipeline.stories.timeline import Material, timeline_of
 from tests.pipeline.report_rows import film_row, info, still_row
@@ -28,7 +28,7 @@ def wanted(captions: list[str], *, turns: int = 0, prompt: str | None = None, ti
     return Wanted(kind, title, timeline_of(Material(title, "s", info(), rows)), before, prompt)
 
 
-def material(messages: list[Message]) -> Any:
+def material(messages: list[ChatMessage]) -> Any:
     """The data that a model is shown, as any reader of JSON understands it."""
     shown = [one["content"] for one in messages if "<material>" in one["content"] and one["role"] == "user"]
     assert len(shown) == 1

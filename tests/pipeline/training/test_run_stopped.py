@@ -26,10 +26,10 @@ from model.checkpoint import read_tensors
 from model.confidence import confidence
 from model.preprocessing import Preparation
 from model.training.epoch_log import Listeners, read_rows
-from model.training.lightning_modules import Batch, Stage, StagePlan
+from model.training.lightning_modules import CaptionBatch, Stage, StagePlan
 from model.training.recipe import Recipe
 from model.training.run_stage import Data, run_stage
-from model.training.stop_on_signal import Stopped
+from model.training.stop_on_signal import StoppedBySignal
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from pipeline.datasets.batch_sampler import EpochBatches, Pick
 from tests.model.tiny import WORDS
@@ -83,10 +83,10 @@ class Features:
         said = [[" ".join(VOCABULARY.decode(row[1:])) for row in rows] for rows in words.tolist()]
         self.references = {str(index): texts for index, texts in enumerate(said)}
 
-    def __getitems__(self, picks: list[Pick]) -> Batch:
+    def __getitems__(self, picks: list[Pick]) -> CaptionBatch:
         index = torch.tensor([position for position, _ in picks])
         lengths = torch.full((len(picks), 3), 4)
-        return Batch(self.features[index], self.captions[index], lengths, index)
+        return CaptionBatch(self.features[index], self.captions[index], lengths, index)
 
     def __getitem__(self, index: int) -> Any: ...
 
@@ -118,7 +118,7 @@ def run(
     order.at = at
     plain = EpochBatches(PICTURES, RECIPE.batch_size, seed=0, shuffle=False)
 
-    def load(batches: EpochBatches) -> DataLoader[Batch]:
+    def load(batches: EpochBatches) -> DataLoader[CaptionBatch]:
         return DataLoader(source, batch_sampler=batches, collate_fn=lambda batch: batch)
 
     data = Data(load(order), load(plain), source.references, source.references)
@@ -138,7 +138,7 @@ def test_a_stage_goes_on_from_the_step_it_was_stopped_at(tmp_path: Path, stage: 
     assert len({row["val_loss"] for row in whole}) == 3
     for at, epochs in (((1, 2), 1), ((2, 4), 3)):
         out = tmp_path / f"stopped {at}"
-        with pytest.raises(Stopped, match="SIGINT"):
+        with pytest.raises(StoppedBySignal, match="SIGINT"):
             run(out, stage, at=at)
         assert figures(out / "metrics.csv") == whole[:epochs]
         assert run(out, stage, resume=True) == whole
@@ -183,7 +183,7 @@ def test_steps_are_written_down_once_each_also_by_a_run_that_was_stopped(tmp_pat
         assert float(row["perplexity"]) == pytest.approx(math.exp(float(row["loss"])), rel=1e-4)
         assert 0 <= float(row["top5"]) <= 1 and float(row["learning_rate"]) > 0 and not row["reward"]
     out = tmp_path / "stopped"
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedBySignal):
         run(out, "decoder", at=(1, 3), recipe=recipe)
     with (out / "steps.csv").open("a") as file:
         file.write("decoder,3,2,1.0\ndecoder,3,")  # of a process that went on, and was killed
@@ -205,7 +205,7 @@ def test_a_long_epoch_tells_how_it_goes(
 
 def test_stopping_does_not_lose_the_signal_handlers_that_were_there(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedBySignal):
         run(tmp_path, "decoder", at=(0, 1))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 

@@ -12,7 +12,7 @@ import pytest
 from model.captioner import Caption
 from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import Resources
-from pipeline.web.engine import Batch, Engine, EngineStopped, QueueFull
+from pipeline.web.engine import BatchStats, Engine, EngineStopped, QueueFull
 from tests.media import PHOTOGRAPHS, photograph
 
 SHORT = {"beam_size": 2, "max_length": 6}
@@ -29,12 +29,12 @@ class Held(Engine):
 
 
 @pytest.fixture
-def batches() -> list[Batch]:
+def batches() -> list[BatchStats]:
     return []
 
 
 @pytest.fixture
-def engine(model: Path, batches: list[Batch]) -> Iterator[Held]:
+def engine(model: Path, batches: list[BatchStats]) -> Iterator[Held]:
     resources = Resources(device="cpu", batch_size=8)
     found = Held(resolve_model(str(model)), resources, precision="fp32", limit=20, watch=batches.append)
     found.may_work = threading.Event()
@@ -55,7 +55,7 @@ def texts(captions: list[Caption]) -> list[str]:
 
 
 def test_what_waits_goes_through_the_model_together_and_each_gets_its_own(
-    engine: Held, batches: list[Batch]
+    engine: Held, batches: list[BatchStats]
 ) -> None:
     pictures = prepared(engine)
     first = engine.caption(pictures[:1], **SHORT)  # the model is busy with it from now on
@@ -70,7 +70,7 @@ def test_what_waits_goes_through_the_model_together_and_each_gets_its_own(
     assert found == texts(engine.captioner.caption(pictures[:7], **SHORT))
 
 
-def test_more_than_a_batch_is_cut_and_comes_whole(engine: Held, batches: list[Batch]) -> None:
+def test_more_than_a_batch_is_cut_and_comes_whole(engine: Held, batches: list[BatchStats]) -> None:
     engine.may_work.set()
     pictures = (prepared(engine) * 3)[:18]
     assert engine.captioner is not None
@@ -95,7 +95,7 @@ def test_a_full_queue_refuses_and_takes_again_what_is_cancelled(engine: Held) ->
     assert len(engine.caption((pictures * 3)[:20], **SHORT).result(60)) == 20, "there is room for all again"
 
 
-def test_a_film_and_requests_take_turns(engine: Held, batches: list[Batch]) -> None:
+def test_a_film_and_requests_take_turns(engine: Held, batches: list[BatchStats]) -> None:
     pictures = prepared(engine)
     busy = engine.caption(pictures[:1], **SHORT)
     film = engine.caption_film(pictures[:8], **SHORT)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from pipeline.web.errors import RequestFailed, as_failed
-from pipeline.web.multipart import FilmSink, Form, Room, Still, read_body, read_form
+from pipeline.web.multipart import FilmSink, Form, Room, UploadedStill, read_body, read_form
 
 BODY = (
     b'--cut\r\nContent-Disposition: form-data; name="beam_size"\r\n\r\n3\r\n'
@@ -41,9 +41,9 @@ def request(pieces: list[bytes], **headers: str) -> Request:
 
 
 def form_of(pieces: list[bytes], *, most_bytes: int = 10_000, limit: int = 1000) -> Form:
-    def still(field: str, name: str) -> Still:
+    def still(field: str, name: str) -> UploadedStill:
         assert field == "images"
-        return Still(name, limit)
+        return UploadedStill(name, limit)
 
     return asyncio.run(read_form(request(pieces), still, most_bytes=most_bytes))
 
@@ -55,7 +55,7 @@ def test_a_form_is_the_same_in_pieces_of_any_size(cuts: list[int]) -> None:
     pieces = [BODY[start:end] for start, end in pairwise(ends)]
     form = form_of(pieces)
     assert form.fields == {"beam_size": ["3"]}
-    stills = [one for one in form.files if isinstance(one, Still)]
+    stills = [one for one in form.files if isinstance(one, UploadedStill)]
     assert [(one.name, bytes(one.data)) for one in stills] == [
         ("one ü.jpg", b"\r\n--cu\r\n\x00first"),
         ("", b""),
@@ -68,7 +68,7 @@ def test_limits_hold_while_a_body_comes() -> None:
         form_of(endless)
     assert (failed.value.status_code, failed.value.code) == (413, "too_large")
     (large, _) = form_of([BODY], limit=5).files
-    assert isinstance(large, Still) and large.failed is not None and not large.data
+    assert isinstance(large, UploadedStill) and large.failed is not None and not large.data
 
     file = io.BytesIO()
     film = FilmSink("film", 10, file)
@@ -87,7 +87,7 @@ def test_a_client_that_goes_away_is_no_whole_form() -> None:
     headers = [(b"content-type", b"multipart/form-data; boundary=cut")]
     broken = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, gone)
     with pytest.raises(RequestFailed) as failed:
-        asyncio.run(read_form(broken, lambda field, name: Still(name, 1), most_bytes=10))
+        asyncio.run(read_form(broken, lambda field, name: UploadedStill(name, 1), most_bytes=10))
     assert failed.value.code == "disconnected"
 
 

@@ -43,7 +43,7 @@ test-quick: $(test_ready) ## Run the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
 .PHONY: lint
-lint: ruff mypy ## Check style (ruff) and types (mypy, strict)
+lint: ruff mypy imports ## Check style (ruff), types (mypy, strict) and layers (import-linter)
 
 .PHONY: ruff
 ruff: $(test_ready)
@@ -54,6 +54,10 @@ ruff: $(test_ready)
 mypy: $(test_ready)
 	$(BIN)/mypy
 	$(BIN)/mypy dags/*.py infra/demo/*.py infra/examples/*.py docs/notebooks/*.py
+
+.PHONY: imports
+imports: $(test_ready)
+	$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: format
 format: $(test_ready) ## Rewrite the code in the project's style

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -119,6 +120,21 @@ def test_no_two_files_of_a_room_share_a_name(top: str) -> None:
             rooms.setdefault(inside.parts[0], Counter())[path.name] += 1
     twice = [f"{room}: {name}" for room, names in rooms.items() for name, count in names.items() if count > 1]
     assert twice == []
+
+
+def pages() -> list[Path]:
+    docs = REPOSITORY / "docs"
+    return [docs / "architecture.md", *sorted((docs / "architecture").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_module_that_the_pages_of_the_architecture_name_is_there(page: Path) -> None:
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", page.read_text(encoding="utf-8"))
+    assert named
+    missing = [
+        name for name in named if not any((REPOSITORY / top / name).exists() for top in ("", "pipeline"))
+    ]
+    assert [name for name in missing if name not in ("archive/", "failed/")] == []
 
 
 def test_help_loads_nothing_heavy() -> None:

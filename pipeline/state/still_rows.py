@@ -96,7 +96,7 @@ def _missing(rows: list[tuple[bool, Row]], keep_missing: bool) -> Iterator[Row]:
 class Illustrations:
     """Which rows keep their picture when positions shift: one in each run of rows as long as the stride.
 
-    For rows that never shift these are the multiples of the stride, as in ``rows.is_illustrated``.
+    For rows that never shift these are the multiples of the stride, as in ``row.is_illustrated``.
     """
 
     def __init__(self) -> None:

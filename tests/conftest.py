@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from typing import Any
 
 import pytest
 
 from tests.services.engine import engine
+from tests.services.programs import why_missing
 from tests.services.s3 import bucket, s3_server
 
 __all__ = ["bucket", "engine", "s3_server"]
@@ -40,9 +40,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test that needs a program or a GPU that this machine does not have."""
     wanted = [name for marker in item.iter_markers("needs") for name in marker.args]
-    missing = [name for name in wanted if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"not installed here: {', '.join(missing)} (see tests/system-packages.sh)")
+    if reason := why_missing(wanted):
+        pytest.skip(reason)
     if item.get_closest_marker("gpu"):
         import torch
 

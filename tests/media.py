@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -12,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from tests.services.programs import works
 
 Picture = NDArray[np.uint8]
 """(height, width, 3), RGB."""
@@ -94,7 +95,7 @@ def write_frames(
 
 def has_ffmpeg() -> bool:
     """Whether Debian's ffmpeg is there: it makes what OpenCV cannot (H.264, variable rates, rotation)."""
-    return shutil.which("ffmpeg") is not None
+    return works("ffmpeg")
 
 
 def ffmpeg(source: Path, *options: str, to: Path) -> Path:

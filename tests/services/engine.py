@@ -14,7 +14,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.services.debian import pack_debian, packages
+from tests.services.programs import why_missing
 from tests.services.s3 import die_with_parent, wait_for
 
 if TYPE_CHECKING:
@@ -64,9 +64,8 @@ def why_not() -> str | None:
     """Why the engine cannot run here, or None where it can."""
     if os.geteuid() != 0:
         return "the container engine needs root"
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing:
-        return f"not installed here: {', '.join(missing)} (see tests/system-packages.sh)"
+    if reason := why_missing(PROGRAMS):
+        return reason
     if not DEBIAN_PYTHON.exists():
         return f"the base images are made of Debian's packages, and there is no {DEBIAN_PYTHON}"
     look = "import sys; print(*sys.version_info[:2])"

@@ -34,6 +34,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from tests.services.programs import why_missing
+
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "ceph-authtool", "monmaptool", "radosgw", "radosgw-admin")
 REGION = "us-east-1"
 
@@ -81,8 +83,7 @@ def why_not() -> str | None:
     """Why no server can run here, or None where one can."""
     if os.geteuid() != 0:
         return "the object store needs root"
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    return f"not installed here: {', '.join(missing)} (see tests/system-packages.sh)" if missing else None
+    return why_missing(PROGRAMS)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pipeline.models.resolve import resolve_model
 from tests.pipeline.captioned import SUBJECTS, make_dataset
 from tests.pipeline.jobs import command, run
 from tests.services.browser import chromium
+from tests.services.programs import works
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -76,7 +77,7 @@ def test_the_scores_are_pycocoevalcaps_own(facts: dict[str, Any], rows: list[dic
     theirs = {f"BLEU-{n + 1}": (bleu[n], each_bleu[n]) for n in range(4)}
     theirs["ROUGE-L"] = Rouge().compute_score(truth, said)
     theirs["CIDEr"] = Cider().compute_score(truth, said)
-    if shutil.which("java"):
+    if works("java"):
         meteor = Meteor()
         theirs["METEOR"] = meteor.compute_score(truth, said)
         with meteor.meteor_p as process:

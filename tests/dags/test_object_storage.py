@@ -156,7 +156,7 @@ def test_what_is_dropped_into_a_bucket_comes_back_as_captions(
         aws = ["aws", "--endpoint-url", drop.server.endpoint, "s3", "cp", "--only-show-errors"]
         more = ["--recursive"] if path.is_dir() else []
         target = f"s3://{drop.name}/incoming/{key}"
-        subprocess.run([*aws, *more, str(path), target], env=drop.server.variables(), check=True)
+        subprocess.run([*aws, *more, str(path), target], env=drop.server.environment(), check=True)
 
     home = tmp_path_factory.mktemp("airflow-server")
     with sqs_server(tmp_path / "sqs.log") as sqs:

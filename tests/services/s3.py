@@ -110,6 +110,11 @@ class S3Server:
             **more,
         }
 
+    def environment(self, **more: str) -> dict[str, str]:
+        """This process's environment, its path among it, with these variables for its settings of AWS."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return {**kept, **self.variables(**more)}
+
     @property
     def client(self) -> Any:
         """A client of boto's, whatever the environment says."""

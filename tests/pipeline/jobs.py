@@ -14,6 +14,7 @@ from PIL import Image
 from pipeline.captioning.run import CaptionRun
 from pipeline.ingest.shard import finish, run_shard
 from pipeline.records.settings import CaptionSettings, Resources
+from tests.rounding import ROUNDING_UNITS, units_apart
 
 RESOURCES = Resources(device="cpu", batch_size=4, workers=2)
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple", "cyan", "brown")
@@ -143,16 +144,13 @@ def errors(destination: Path) -> dict[str, str]:
 
 
 def assert_same_rows(found: Rows, wanted: Rows) -> None:
-    """The same frames with the same captions; probabilities may differ by what other batches round otherwise.
-
-    The tiny model's weights are steep, so that little becomes some ten-thousandths.
-    """
+    """The same frames with the same captions, up to what batches of another size round."""
     same = [name for name in wanted[0] if name != "log_prob"]
     assert [{name: row[name] for name in same} for row in found] == [
         {name: row[name] for name in same} for row in wanted
     ]
-    for one, other in zip(found, wanted, strict=True):
-        assert abs(one["log_prob"] - other["log_prob"]) < 2e-3
+    sides = ([row["log_prob"] for row in side] for side in (found, wanted))
+    assert units_apart(*sides) <= ROUNDING_UNITS
 
 
 def times(folder: Path) -> dict[str, int]:

@@ -31,6 +31,7 @@ from tests.pipeline.jobs import (
     write_stills,
 )
 from tests.pipeline.workers import Worker
+from tests.rounding import ROUNDING_UNITS, units_apart
 
 SIZE = 16_000
 """Bytes a piece."""
@@ -87,9 +88,7 @@ def assert_same(some: Path, others: Path) -> None:
         assert path.read_bytes() == (others / path.name).read_bytes()
     found, wanted = rows(some.parent, some.name), rows(others.parent, others.name)
     assert len(found) == len(wanted)
-    # Both are written with four decimals: they are compared in units of the last one.
-    units = [[round(row.pop("log_prob") * 1e4) for row in side] for side in (found, wanted)]
-    assert max(abs(one - other) for one, other in zip(*units, strict=True)) <= 2
+    assert units_apart(*([row.pop("log_prob") for row in side] for side in (found, wanted))) <= ROUNDING_UNITS
     assert found == wanted
     pages = [folder.joinpath("report.html").read_text(encoding="utf-8") for folder in (some, others)]
     pictures, wanted_pictures = (re.findall('"picture": ?"([^"]+)', page) for page in pages)

@@ -21,6 +21,7 @@ from pipeline.web.limits import Limits
 from pipeline.web.pictures import prepared
 from tests.media import photograph
 from tests.model.tiny import make_tiny_checkpoint
+from tests.rounding import ROUNDING_UNITS, units_apart
 
 
 @pytest.fixture(scope="module")
@@ -88,4 +89,4 @@ def test_a_model_tells_what_it_wants_without_being_loaded(checkpoint: Path, capt
 
 def assert_same(text: str, log_prob: float, expected: Caption) -> None:
     assert text == expected.text
-    assert log_prob == pytest.approx(expected.log_prob, abs=1e-3)
+    assert units_apart([log_prob], [expected.log_prob]) <= ROUNDING_UNITS

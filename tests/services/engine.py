@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,11 @@ DEBIAN_PYTHON = Path("/usr/bin/python3")
 PACKAGES = "/opt/packages"
 """Where containers find this environment's packages. Nothing looks there but the links of a base image."""
 
-STORAGE = ("--root", str(KEPT / "store"), "--runroot", str(KEPT / "run"), "--storage-driver", "overlay")
+STORE = KEPT / "store"
+RUN = Path("/run", f"gpucapt-test-{hashlib.sha256(os.fsencode(KEPT)).hexdigest()[:12]}")
+"""Where Podman keeps what runs, and its socket. It refuses a path of more than 50 characters, and a socket's
+may have 107 at most; a repository may lie anywhere."""
+STORAGE = ("--root", str(STORE), "--runroot", str(RUN), "--storage-driver", "overlay")
 """The options that keep the engine's images apart from those of any other."""
 
 CERTIFICATES = Path("/etc/ssl/certs")
@@ -115,7 +120,10 @@ def running_engine() -> Iterator[Engine]:
     with (KEPT / "lock").open("w") as lock, tempfile.TemporaryDirectory(prefix="gpucapt-engine-") as name:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder = Path(name)
-        socket = folder / "podman.sock"
+        forget_store_of_other_place()
+        RUN.mkdir(mode=0o700, exist_ok=True)
+        socket = RUN / "podman.sock"
+        socket.unlink(missing_ok=True)  # left by a run that was killed
         (folder / "containers.conf").write_text(configuration(folder), encoding="utf-8")
         env = {"DOCKER_HOST": f"unix://{socket}", "CONTAINERS_CONF": str(folder / "containers.conf")}
         with (folder / "log").open("w") as log:
@@ -141,6 +149,16 @@ def running_engine() -> Iterator[Engine]:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait(30)
+            shutil.rmtree(RUN, ignore_errors=True)
+
+
+def forget_store_of_other_place() -> None:
+    """Remove the images where the repository has moved: Podman refuses a store that was made elsewhere."""
+    place, note = f"{STORE}\n{RUN}\n", KEPT / "place"
+    if not note.is_file() or note.read_text(encoding="utf-8") != place:
+        for folder in (STORE, KEPT / "run"):
+            shutil.rmtree(folder, ignore_errors=True)
+        note.write_text(place, encoding="utf-8")
 
 
 def configuration(folder: Path) -> str:

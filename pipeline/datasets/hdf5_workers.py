@@ -29,6 +29,7 @@ from model.errors import GpucaptError
 from pipeline.datasets.picture_sources import read_picture
 from pipeline.errors import BadInput
 from pipeline.runtime.malloc import keep_freed_memory
+from pipeline.runtime.process_identity import shorten_socket_paths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,6 +181,7 @@ def workers(count: int, pictures: int) -> Iterator[Executor]:
         with ThreadPoolExecutor(count) as threads:
             yield threads
         return
+    shorten_socket_paths()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [*_main_module(), __name__, "model.preprocessing", "pipeline.media.images", "cv2", "PIL.Image"]

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from pipeline.runtime.process_identity import shorten_socket_paths
+
 _PRELOADED = [
     "cv2",
     "botocore.session",
@@ -25,6 +27,7 @@ class Worker:
     """`gpucapt ARGUMENTS` in a process of its own, whose parts are of some 16 rows."""
 
     def __init__(self, arguments: list[str], log: Path, **environment: str) -> None:
+        shorten_socket_paths()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GPUCAPT_")}

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 Captions = Mapping[str, Sequence[str]]
+
+_IN_ENGLISH = ("-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +68,23 @@ def cider(candidates: Mapping[str, str], references: Captions) -> float:
 
 
 def _meteor(truth: Captions, said: Captions) -> tuple[float, list[float]]:
-    from pycocoevalcap.meteor.meteor import Meteor
+    from pycocoevalcap.meteor import meteor
 
-    scorer = Meteor()
+    # As its constructor does, but for the language: a Java of another one writes and reads 0,5 for 0.5.
+    scorer = meteor.Meteor.__new__(meteor.Meteor)
+    scorer.meteor_p = subprocess.Popen(
+        ["java", *_IN_ENGLISH, "-jar", "-Xmx2G", meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"],
+        cwd=Path(meteor.__file__).parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    scorer.lock = threading.Lock()
     try:
         total, each = scorer.compute_score(truth, said)
         return float(total), each
     finally:  # its Java process would live on, its pipes open
+        scorer.lock = threading.Lock()  # for which its destructor would wait for ever after an exception
         for pipe in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
             pipe.close()
         scorer.meteor_p.kill()

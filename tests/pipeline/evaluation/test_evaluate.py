@@ -64,7 +64,9 @@ def test_the_captions_are_those_of_a_beam_search(
         assert row["caption"] == wanted.text
 
 
-def test_the_scores_are_pycocoevalcaps_own(facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def test_the_scores_are_pycocoevalcaps_own(
+    facts: dict[str, Any], rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.meteor.meteor import Meteor
@@ -78,6 +80,7 @@ def test_the_scores_are_pycocoevalcaps_own(facts: dict[str, Any], rows: list[dic
     theirs["ROUGE-L"] = Rouge().compute_score(truth, said)
     theirs["CIDEr"] = Cider().compute_score(truth, said)
     if works("java"):
+        monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=en -Duser.country=US")  # where it is right
         meteor = Meteor()
         theirs["METEOR"] = meteor.compute_score(truth, said)
         with meteor.meteor_p as process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -14,11 +15,19 @@ from pipeline.streams.segments import segments
 from tests.pipeline.streams.cameras import NetworkCamera
 
 
+def wait_for(is_so: Callable[[], object]) -> None:
+    """Wait until something is so; a busy machine has its time."""
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until, "it has not come to that"
+        time.sleep(0.01)
+
+
 def test_frames_do_not_queue_up_when_captioning_is_slower() -> None:
     with NetworkCamera(fps=60) as camera:
-        capture = Capture(parse(camera.url), Selection(0.02), patience_s=0, duration_s=30)
+        capture = Capture(parse(camera.url), Selection(0.02), patience_s=0, duration_s=60)
         capture.start()
-        time.sleep(2)  # for longer than it takes to fill the queue
+        wait_for(lambda: capture._dropped > MOST_WAITING)  # the queue has been full for a while
         found = capture.take(1000, float("inf"))
         dropped = capture.dropped_since()
         capture.close()
@@ -56,7 +65,7 @@ def test_what_waits_at_the_end_is_still_there_to_be_taken(is_stopped: bool) -> N
     with NetworkCamera(fps=20, frames=None if is_stopped else 10) as camera:
         capture = Capture(parse(camera.url), Selection(0.05), patience_s=0, duration_s=30)
         capture.start()
-        time.sleep(0.7)
+        wait_for(lambda: len(capture._shots) >= 3)
         if is_stopped:
             capture.stop()
         while not capture.is_over:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,8 +104,24 @@ def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
     }
 
 
+def make_database(home: Path) -> None:
+    """Put a database into Airflow's home: a copy of an empty one, made once for these versions of it."""
+    names = sorted({found.name.lower() for found in distributions()})
+    versions = [
+        f"{name}={version(name)}" for name in names if name.startswith(("apache-airflow", "sqlalchemy"))
+    ]
+    kept = REPOSITORY / "build" / "airflow" / hashlib.sha256("\n".join(versions).encode()).hexdigest()[:12]
+    kept.mkdir(parents=True, exist_ok=True)
+    with (kept / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (kept / "empty.db").is_file():
+            migrate(airflow_environment(kept))
+            (kept / "airflow.db").rename(kept / "empty.db")
+    shutil.copyfile(kept / "empty.db", home / "airflow.db")
+
+
 def migrate(env: dict[str, str]) -> None:
-    """Make Airflow's database."""
+    """Make an empty database as operators do."""
     done = subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"],
         env=env,
@@ -116,7 +136,7 @@ def migrate(env: dict[str, str]) -> None:
 def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of an Airflow with an empty database."""
     home = tmp_path_factory.mktemp("airflow")
-    migrate(airflow_environment(home))
+    make_database(home)
     return home
 
 

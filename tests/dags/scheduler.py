@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.dags.conftest import airflow_environment, migrate
+from tests.dags.conftest import airflow_environment, make_database
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 DONE = ("success", "failed")
@@ -136,7 +136,7 @@ def scheduler(
         AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT="60",
         **settings,
     )
-    migrate(env)
+    make_database(home)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name in COMPONENTS if triggerer else COMPONENTS[:-1]:

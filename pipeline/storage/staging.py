@@ -6,6 +6,7 @@ temporary folder first; what they write there is sent when it is whole.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import stat
@@ -27,6 +28,10 @@ log = logging.getLogger("gpucapt")
 _LAST = ("config.json", "dataset.json", "export.json")
 """Files that say that the rest of their folder is whole: never there without it."""
 _BETWEEN_SAVES_S = 60.0
+_HANDED_DOWN = "_GPUCAPT_FETCHED"
+"""The variable that tells processes which train together what the one that started them has staged: a JSON
+object from URL to folder. A URL is never part of a variable's name, which cannot hold "=".
+"""
 LARGEST_BYTES = 1 << 30
 """No still is larger; a film is, and would fill the memory before it is known to be none."""
 
@@ -289,19 +294,29 @@ def fetch_entry(storage: Storage, entry: Entry, path: Path, url: str) -> None:
         ) from error
 
 
-def _variable(url: str) -> str:
-    return f"_GPUCAPT_FETCHED_{url}"
+def _all_handed_down() -> dict[str, str]:
+    """The folders that this process, or the one that started it, has staged: by URL, as it was written."""
+    found: dict[str, str] = json.loads(os.environ.get(_HANDED_DOWN) or "{}")
+    return found
 
 
 def _handed_down(url: str) -> Path | None:
-    there = os.environ.get(_variable(url))
+    there = _all_handed_down().get(url)
     return Path(there) if there else None
 
 
 @contextmanager
 def _hand_down(url: str, folder: Path) -> Iterator[None]:
-    os.environ[_variable(url)] = str(folder)
+    """Tell the processes that this one starts meanwhile where the files of a URL lie."""
+    _set_handed_down({**_all_handed_down(), url: str(folder)})
     try:
         yield
     finally:
-        del os.environ[_variable(url)]
+        _set_handed_down({other: path for other, path in _all_handed_down().items() if other != url})
+
+
+def _set_handed_down(folders: dict[str, str]) -> None:
+    if folders:
+        os.environ[_HANDED_DOWN] = json.dumps(folders)  # ASCII alone: NUL and all that is no ASCII is escaped
+    else:
+        os.environ.pop(_HANDED_DOWN, None)

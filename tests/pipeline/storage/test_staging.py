@@ -7,16 +7,24 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.errors import GpucaptError
 from pipeline.models.checkpoint_cache import checkpoint_folder
+from pipeline.storage import staging
 from pipeline.storage.base import Storage
+from pipeline.storage.local import LocalStorage
 from pipeline.storage.open import open_storage
+from pipeline.storage.staging import input_folder
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import caption_command, command, environment, run, start, write_stills
 from tests.pipeline.training.test_job import RECIPE
@@ -235,3 +243,84 @@ def test_an_upload_is_taken_back_when_the_process_is_told_to_stop(
     assert process.returncode != 0
     assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
     assert keys(open_storage(f"s3://{bucket}")) == []
+
+
+ODD = ("date=2026-01-01/", "a=b=c", "=", "new\nline", "nul\0", "bücher/猫", "stray\udcff", "")
+URLS = st.text(st.characters(exclude_categories=()), max_size=40).map(lambda key: f"s3://bucket/{key}")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What every s3:// URL leads to meanwhile: a folder with one file."""
+    folder = tmp_path_factory.mktemp("store")
+    (folder / "dataset.json").write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staging, "open_storage", lambda url: LocalStorage(folder))
+        yield folder
+
+
+@settings(deadline=None)
+@given(st.lists(URLS, min_size=1, max_size=4, unique=True))
+def test_what_is_fetched_is_fetched_once_whatever_its_url_holds(store: Path, urls: list[str]) -> None:
+    before = dict(os.environ)
+    with ExitStack() as stack:
+        folders = [stack.enter_context(input_folder(url)) for url in urls]
+        assert len(set(folders)) == len(urls)
+        for url, folder in zip(urls, folders, strict=True):
+            with input_folder(url) as again:
+                assert again == folder
+                assert (again / "dataset.json").read_text() == "{}"
+    assert dict(os.environ) == before
+
+
+def test_a_process_that_is_started_meanwhile_finds_what_was_fetched(store: Path) -> None:
+    urls = [f"s3://bucket/{key}" for key in ODD]
+    code = (
+        "import json, sys\nfrom contextlib import ExitStack\n"
+        "from pipeline.storage.staging import input_folder\n"
+        "with ExitStack() as stack:\n"
+        "    urls = json.load(sys.stdin)\n"
+        "    print(json.dumps([str(stack.enter_context(input_folder(url))) for url in urls]))"
+    )
+    with ExitStack() as stack:
+        folders = [str(stack.enter_context(input_folder(url))) for url in urls]
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=json.dumps(urls), text=True, capture_output=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == folders
+
+
+@pytest.mark.parametrize("far", [True, False], ids=["object store", "folder"])
+def test_a_dataset_below_a_prefix_with_an_equals_sign(bucket: str, tmp_path: Path, far: bool) -> None:
+    dataset, pictures = make_dataset(tmp_path / "date=2026-01-01", per_subject=3, size=64)
+    root = f"{tmp_path}/date=2026-01-01"
+    if far:
+        root = f"s3://{bucket}/date=2026-01-01"
+        put_folder(pictures, f"{root}/pictures")
+        open_storage(root).upload(dataset, "dataset.json")
+    more = ["--min-word-freq", "1", "--image-size", "64"]
+    line = command("preprocess", f"{root}/dataset.json", f"{root}/pictures", f"{root}/data", *more)
+    succeed(line)
+    there = open_storage(f"{root}/data")
+    assert json.loads(there.read("dataset.json"))["pictures"] == {"train": 6, "val": 6, "test": 6}
+    assert json.loads(succeed(line).stdout)["changed"] is False
+
+
+@pytest.mark.slow
+def test_processes_train_together_below_a_prefix_with_an_equals_sign(bucket: str, tmp_path: Path) -> None:
+    """What the first process has fetched is there for those that it starts; they fetch nothing themselves."""
+    pytest.importorskip("lightning")
+    dataset, pictures = make_dataset(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    root = f"s3://{bucket}/date=2026-01-01"
+    more = ["--min-word-freq", "1", "--image-size", "64"]
+    succeed(command("preprocess", dataset, pictures, f"{root}/data", *more))
+    train = command("train", f"{root}/data", f"{root}/run", "--recipe", tmp_path / "recipe.yaml")
+    stages = ["--epochs", "1", "--finetune-epochs", "0", "--self-critical-epochs", "0"]
+    done = succeed([*train, *stages, "--processes", "2"])
+    assert "training in 2 processes" in done.stderr
+    assert done.stderr.count(f"from {root}/data") == 1
+    assert open_storage(f"{root}/run").stat("checkpoint/model.safetensors") is not None
+    (log,) = (key for key in keys(open_storage(f"{root}/run")) if key.endswith("1/stderr.log"))
+    assert b"fetching" not in open_storage(f"{root}/run").read(log)

@@ -6,11 +6,13 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from model.training.recipe import Recipe
 from pipeline.cli.main import app
 from pipeline.runtime.config import Tuning
 from pipeline.stories import StorySettings
@@ -46,9 +48,11 @@ def of_the_command_line() -> dict[str, set[str]]:
     for option in options(typer.main.get_command(app)):
         if option.envvar:
             names = [option.envvar] if isinstance(option.envvar, str) else option.envvar
-            recipe = re.search(r"\[recipe: (.*)\]", getattr(option, "help", None) or "")
             for name in names:
-                found[name] |= {shown(recipe[1] if recipe else option.default)}
+                found[name] |= {shown(option.default)}
+    # An option for a field of a recipe has no default of its own.
+    for field in fields(Recipe):
+        found[f"GPUCAPT_{field.name.upper()}"] |= {shown(field.default)}
     return found
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 from model.errors import GpucaptError
 
@@ -27,69 +27,112 @@ _DECODER_DEFAULTS: dict[str, dict[str, Any]] = {
 """What a recipe's None stands for. It is written into the checkpoint, which so outlives other defaults."""
 
 
+_Value = TypeVar("_Value")
+
+
+def _option(default: _Value, help: str, *, unset: str = "") -> _Value:
+    """A field with its help. `unset`: what None as the default stands for."""
+    return field(default=default, metadata={"help": help, "unset": unset})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A training run in stages: the decoder on stored features, then all layers on pictures, then the decoder
     on what its captions earn. A stage of 0 epochs is left out.
     """
 
-    name: str = "gpucapt"
+    name: str = _option("gpucapt", "Name of the model.")
     # the captioner
-    encoder: str = "resnext101_32x8d"
-    encoder_weights: str | None = "imagenet"
-    encoder_stages: int | None = None  # of a ResNet's four blocks, the first so many; None: all
-    grid: int | None = None
-    decoder: str = "attention_lstm"
-    embedding_size: int = 512
-    embeddings: str | None = None  # a file of word vectors as GloVe writes them
-    embeddings_trained: bool = True
-    hidden_size: int = 512
-    attention: str = "additive"  # this and the next two: attention_lstm
-    attention_size: int = 512
-    feature_size: int | None = None
-    layers: int | None = None  # lstm (None: 1) and transformer (None: 3)
-    heads: int = 8  # transformer
-    dropout: float | None = None  # None: 0.5, transformer 0.2
+    encoder: str = _option(
+        "resnext101_32x8d", "Backbone of the encoder, by name; timm/NAME is one of timm's."
+    )
+    encoder_weights: str | None = _option(
+        "imagenet", "Initial weights of the encoder: imagenet, a file, or none for random ones."
+    )
+    encoder_stages: int | None = _option(
+        None, "Number of a ResNet's four blocks to keep, counted from the input.", unset="all"
+    )
+    grid: int | None = _option(None, "Side of the feature grid, in cells.", unset="the encoder's own")
+    decoder: str = _option(
+        "attention_lstm", "Architecture of the decoder: attention_lstm, lstm or transformer."
+    )
+    embedding_size: int = _option(512, "Dimension of the word embeddings.")
+    embeddings: str | None = _option(
+        None, "File of pretrained word vectors, in GloVe's text format.", unset="random embeddings"
+    )
+    embeddings_trained: bool = _option(True, "Train the word embeddings as well; off: they stay frozen.")
+    hidden_size: int = _option(512, "Dimension of the decoder's hidden state.")
+    attention: str = _option(
+        "additive", "Scoring function of the attention in attention_lstm: additive or dot."
+    )
+    attention_size: int = _option(512, "Dimension of the attention layer in attention_lstm.")
+    feature_size: int | None = _option(
+        None, "Dimension to which attention_lstm projects each cell's features.", unset="no projection"
+    )
+    layers: int | None = _option(
+        None, "Number of layers of lstm or transformer.", unset="lstm 1, transformer 3"
+    )
+    heads: int = _option(8, "Number of attention heads of transformer.")
+    dropout: float | None = _option(None, "Dropout rate of the decoder.", unset="0.5, transformer 0.2")
     # stage one: the encoder stays as it is
-    epochs: int = 12
-    learning_rate: float = 5e-4
+    epochs: int = _option(12, "Epochs of stage one, which trains the decoder on stored features.")
+    learning_rate: float = _option(5e-4, "Peak learning rate of stage one.")
     # stage two: the encoder as well
-    encoder_trained: str = "all"
-    finetune_epochs: int = 6
-    finetune_learning_rate: float = 1e-4
-    encoder_learning_rate: float = 1e-4
+    encoder_trained: str = _option(
+        "all",
+        "Part of the encoder that stage two trains: none, block4, blocks3-4, blocks2-4, blocks1-4 or all.",
+    )
+    finetune_epochs: int = _option(
+        6, "Epochs of stage two, which fine-tunes encoder and decoder on pictures."
+    )
+    finetune_learning_rate: float = _option(1e-4, "Peak learning rate of the decoder in stage two.")
+    encoder_learning_rate: float = _option(1e-4, "Peak learning rate of the encoder in stage two.")
     # stage three: captions drawn from the decoder learn from their CIDEr
-    self_critical_epochs: int = 0
-    self_critical_learning_rate: float = 1e-4
-    self_critical_samples: int = 5  # captions drawn of a picture
-    self_critical_dropout: float = 0.0
-    self_critical_share: float = 0.5  # of the way from the weights before to those after, taken to be saved
+    self_critical_epochs: int = _option(
+        0, "Epochs of stage three, self-critical training with CIDEr as the reward."
+    )
+    self_critical_learning_rate: float = _option(1e-4, "Peak learning rate of stage three.")
+    self_critical_samples: int = _option(5, "Captions sampled of each picture in stage three, at least 2.")
+    self_critical_dropout: float = _option(0.0, "Dropout rate of the decoder in stage three.")
+    self_critical_share: float = _option(
+        0.5, "Interpolation from the weights before stage three (0) to those after it (1)."
+    )
     # all
-    feature_views: int = 2  # stored of each picture: as it is, mirrored, then random crops
-    batch_size: int = 64  # pictures; each brings all its captions
-    accumulate: int = 1
-    rate_schedule: str = "cosine"
-    warmup: float = 0.05  # share of a stage's steps in which the learning rate rises
-    weight_decay: float = 0.01
-    label_smoothing: float = 0.1
-    attention_regularisation: float = 1.0
-    clip_norm: float = 5.0
-    average_decay: float = 0.995  # of the running mean of the weights, which is what gets saved
-    patience: int = 4  # epochs without a better validation CIDEr before a stage ends
-    cut_patience: int = 2  # and before the learning rate is cut; 0: never
-    cut_factor: float = 0.5
-    save_every: int = 0  # epochs between checkpoints that are kept beside the best and the last; 0: none
-    log_every: int = 20  # steps between the rows of steps.csv
-    sample_captions: int = 6  # validation pictures whose captions are drawn after each epoch
+    feature_views: int = _option(2, "Stored views of each picture: as it is, mirrored, then random crops.")
+    batch_size: int = _option(64, "Pictures in a batch; each brings all its captions.")
+    accumulate: int = _option(1, "Batches whose gradients are accumulated for one step of the optimiser.")
+    rate_schedule: str = _option(
+        "cosine", "Decay of the learning rate after the warm-up: cosine, linear or constant."
+    )
+    warmup: float = _option(0.05, "Fraction of a stage's steps in which the learning rate rises.")
+    weight_decay: float = _option(0.01, "Weight decay of the optimiser.")
+    label_smoothing: float = _option(0.1, "Label smoothing of the cross-entropy loss.")
+    attention_regularisation: float = _option(1.0, "Coefficient of the doubly stochastic attention penalty.")
+    clip_norm: float = _option(5.0, "Largest norm of the gradients; larger ones are clipped to it.")
+    average_decay: float = _option(
+        0.995, "Decay of the moving average of the weights, which is what gets saved."
+    )
+    patience: int = _option(4, "Epochs without a better validation CIDEr before a stage ends.")
+    cut_patience: int = _option(
+        2, "Epochs without a better validation CIDEr before the learning rate is cut; 0: never."
+    )
+    cut_factor: float = _option(0.5, "Factor by which the learning rate is multiplied when it is cut.")
+    save_every: int = _option(
+        0, "Epochs between checkpoints that are kept beside the best and the last; 0: none."
+    )
+    log_every: int = _option(20, "Steps between the rows of steps.csv.")
+    sample_captions: int = _option(6, "Validation pictures whose captions are drawn after each epoch.")
     # the search, in validation and as the checkpoint's own
-    validation_beam: int = 3
-    max_length: int = 40
-    length_penalty: float = 0.7
-    precision: str = "auto"
-    optimizer: str = "auto"
-    device: str = "auto"
-    seed: int = 0
-    workers: int = 0
+    validation_beam: int = _option(3, "Beam size in validation.")
+    max_length: int = _option(40, "Maximum length of a caption, in words.")
+    length_penalty: float = _option(0.7, "Exponent of the beam search's length normalisation; 0: none.")
+    precision: str = _option("auto", "Floating-point precision: auto, fp32, bf16 or fp16.")
+    optimizer: str = _option(
+        "auto", "Optimiser: adamw, apex (Apex's fused AdamW), or auto for apex where it is installed."
+    )
+    device: str = _option("auto", "Device to train on: auto, cpu, cuda or cuda:N.")
+    seed: int = _option(0, "Seed of the random numbers.")
+    workers: int = _option(0, "Processes that load the data; 0: the training process itself.")
 
     def __post_init__(self) -> None:
         for name in (
@@ -131,15 +174,15 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Build from a mapping; a name that is not a field is an error, not ignored."""
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise GpucaptError(
                 f"The recipe has no {', '.join(unknown)}. Known are: {', '.join(sorted(known))}."
             )
-        for field in fields(cls):
-            if field.name in values:
-                values[field.name] = _checked(field.name, str(field.type), values[field.name])
+        for one in fields(cls):
+            if one.name in values:
+                values[one.name] = _checked(one.name, str(one.type), values[one.name])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def preprocess(
         typer.Option(
             envvar="GPUCAPT_VOCABULARY",
             metavar="FILE",
-            help="A WORDMAP_….json, a checkpoint's vocabulary.json or a vocab.pkl, instead of the train"
-            " split's words.",
+            help="A WORDMAP_….json, a checkpoint's vocabulary.json or a vocab.pkl.",
+            show_default="the train split's words",
         ),
     ] = None,
     splits: Annotated[
@@ -55,7 +55,8 @@ def preprocess(
         typer.Option(
             envvar="GPUCAPT_SPLITS",
             metavar="TRAIN,VAL,TEST",
-            help="Make splits of these shares. [default: those of DATASET, else 0.8,0.1,0.1]",
+            help="Make splits of these shares.",
+            show_default="those of DATASET, else 0.8,0.1,0.1",
         ),
     ] = None,
     split_seed: Annotated[
@@ -66,14 +67,18 @@ def preprocess(
         typer.Option(
             envvar="GPUCAPT_DATASET_NAME",
             metavar="NAME",
-            help="Part of the files' names. [default: DATASET's]",
+            help="Part of the files' names.",
+            show_default="DATASET's",
         ),
     ] = None,
     max_bad: Annotated[
         int, typer.Option(envvar="GPUCAPT_MAX_BAD", help="Pictures left out, at most, before it is an error.")
     ] = 100,
     workers: Annotated[
-        int | None, typer.Option(envvar="GPUCAPT_WORKERS", help="Processes. [default: the cores]")
+        int | None,
+        typer.Option(
+            envvar="GPUCAPT_WORKERS", help="Processes that decode pictures.", show_default="the cores"
+        ),
     ] = None,
 ) -> None:
     """Make a dataset of pictures and captions ready for training.

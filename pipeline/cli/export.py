@@ -54,7 +54,8 @@ def explain(
         typer.Option(
             envvar="GPUCAPT_EXPLAIN_OUT",
             metavar="FILE.png|FOLDER",
-            help="The figure; of several pictures a folder for them. [default: NAME.explained.png, here]",
+            help="The figure; of several pictures a folder for them.",
+            show_default="NAME.explained.png, here",
         ),
     ] = None,
     beams: options.Beams = False,

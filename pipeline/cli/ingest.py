@@ -54,17 +54,25 @@ def plan(
     ] = "512M",
     shards: Annotated[
         int | None,
-        typer.Option(envvar="GPUCAPT_SHARDS", min=1, max=1024, help="How many shards, rather than by size."),
+        typer.Option(
+            envvar="GPUCAPT_SHARDS",
+            min=1,
+            max=1024,
+            help="How many shards, rather than by size.",
+            show_default="by size",
+        ),
     ] = None,
     archive: Annotated[
         str | None,
         typer.Option(
-            envvar="GPUCAPT_ARCHIVE", help="Where done inputs go. [default: archive beside INCOMING]"
+            envvar="GPUCAPT_ARCHIVE", help="Where done inputs go.", show_default="archive beside INCOMING"
         ),
     ] = None,
     failed: Annotated[
         str | None,
-        typer.Option(envvar="GPUCAPT_FAILED", help="Where bad inputs go. [default: failed beside INCOMING]"),
+        typer.Option(
+            envvar="GPUCAPT_FAILED", help="Where bad inputs go.", show_default="failed beside INCOMING"
+        ),
     ] = None,
     most_shards: Annotated[
         int,

@@ -25,11 +25,16 @@ def promote(
         str, typer.Argument(help="A checkpoint directory or s3:// URL, or a registered NAME/VERSION.")
     ],
     name: Annotated[
-        str | None, typer.Option(envvar="GPUCAPT_NAME", help="Under which name. [default: the checkpoint's]")
+        str | None,
+        typer.Option(envvar="GPUCAPT_NAME", help="Under which name.", show_default="the checkpoint's"),
     ] = None,
     version: Annotated[
         str | None,
-        typer.Option(envvar="GPUCAPT_MODEL_VERSION", help="[default: the digest of the weights]"),
+        typer.Option(
+            envvar="GPUCAPT_MODEL_VERSION",
+            help="Under which version.",
+            show_default="the digest of the weights",
+        ),
     ] = None,
     if_better: Annotated[
         str | None,
@@ -39,18 +44,23 @@ def promote(
             help="Only if it beats the champion on this dataset, as `gpucapt preprocess` made it.",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(envvar="GPUCAPT_SPLIT")] = "test",
+    split: options.Split = "test",
     metric: Annotated[str, typer.Option(envvar="GPUCAPT_METRIC", help="What has to be better.")] = "CIDEr",
     least_gain: Annotated[
         float, typer.Option(envvar="GPUCAPT_LEAST_GAIN", help="By how much at least.")
     ] = 0.0,
     evaluation: Annotated[
         str | None,
-        typer.Option(envvar="GPUCAPT_EVALUATION", metavar="DIR", help="The OUT of its `gpucapt evaluate`."),
+        typer.Option(
+            envvar="GPUCAPT_EVALUATION",
+            metavar="DIR",
+            help="The OUT of its `gpucapt evaluate`.",
+            show_default="evaluate it now",
+        ),
     ] = None,
     beam_size: options.BeamSize = 5,
     max_length: options.MaxLength = 40,
-    batch_size: Annotated[int | None, typer.Option(envvar="GPUCAPT_BATCH_SIZE")] = None,
+    batch_size: options.EvaluationBatchSize = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
 ) -> None:

@@ -16,7 +16,8 @@ Model = Annotated[
     typer.Option(
         envvar="GPUCAPT_MODEL",
         metavar="DIR|S3-URL|NAME[/VERSION]",
-        help="Checkpoint directory, or a registered model; if not given the champion, else the bundled one.",
+        help="Checkpoint directory, or a registered model.",
+        show_default="the champion, else the bundled one",
     ),
 ]
 BeamSize = Annotated[
@@ -31,13 +32,21 @@ Beams = Annotated[
     ),
 ]
 MaxLength = Annotated[int, typer.Option(envvar="GPUCAPT_MAX_LENGTH", help="Words a caption, at most.")]
-Precision = Annotated[str, typer.Option(envvar="GPUCAPT_PRECISION", metavar="auto|fp32|bf16|fp16")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        envvar="GPUCAPT_PRECISION",
+        metavar="auto|fp32|bf16|fp16",
+        help="Floating-point precision; auto: what the device does best.",
+    ),
+]
 Every = Annotated[
     float | None,
     typer.Option(
         envvar="GPUCAPT_EVERY",
         metavar="SECONDS",
-        help="One frame of a video each so many seconds. [default: 1]",
+        help="One frame of a video each so many seconds.",
+        show_default="1",
     ),
 ]
 Fps = Annotated[
@@ -60,14 +69,32 @@ SkipDuplicates = Annotated[
 Story = Annotated[
     str, typer.Option(envvar="GPUCAPT_STORY", metavar="outline|openai|none", help="Who tells the story.")
 ]
-Device = Annotated[str, typer.Option(envvar="GPUCAPT_DEVICE", metavar="auto|cpu|cuda:N")]
+Device = Annotated[
+    str,
+    typer.Option(
+        envvar="GPUCAPT_DEVICE",
+        metavar="auto|cpu|cuda:N",
+        help="Device to run the model on; auto: a GPU if there is one.",
+    ),
+]
 BatchSize = Annotated[
     str,
     typer.Option(envvar="GPUCAPT_BATCH_SIZE", metavar="auto|N", help="Pictures that are captioned together."),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(envvar="GPUCAPT_WORKERS", help="Threads that decode. [default: the cores, at most 16]"),
+    typer.Option(envvar="GPUCAPT_WORKERS", help="Threads that decode.", show_default="the cores, at most 16"),
+]
+Split = Annotated[
+    str, typer.Option(envvar="GPUCAPT_SPLIT", help="Split of the dataset to evaluate on: train, val or test.")
+]
+EvaluationBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        envvar="GPUCAPT_BATCH_SIZE",
+        help="Pictures that are captioned together.",
+        show_default="as suits the device",
+    ),
 ]
 
 

@@ -22,7 +22,12 @@ Provider = Annotated[
 ]
 OtherProvider = Annotated[
     str | None,
-    typer.Option(envvar="GPUCAPT_PROVIDER", metavar=_names, help="[default: who told that turn before]"),
+    typer.Option(
+        envvar="GPUCAPT_PROVIDER",
+        metavar=_names,
+        help="Who tells it: rules, or a language model.",
+        show_default="who told that turn before",
+    ),
 ]
 Steer = Annotated[
     str | None,
@@ -32,7 +37,9 @@ File = Annotated[str, typer.Argument(metavar="STORY", help="A story.json.")]
 Number = Annotated[int, typer.Argument(metavar="TURN", help="Which turn, from 1, as `show` numbers them.")]
 Out = Annotated[
     str | None,
-    typer.Option(envvar="GPUCAPT_OUT", help="Where to write the story, as JSON. [default: STORY itself]"),
+    typer.Option(
+        envvar="GPUCAPT_OUT", help="Where to write the story, as JSON.", show_default="STORY itself"
+    ),
 ]
 Markdown = Annotated[
     str | None, typer.Option(envvar="GPUCAPT_MARKDOWN", metavar="FILE", help="Write it as Markdown, too.")
@@ -204,7 +211,7 @@ def show(file: File) -> None:
 def export(
     file: File,
     out: Annotated[
-        str | None, typer.Option(envvar="GPUCAPT_OUT", help="A file for it. [default: print it]")
+        str | None, typer.Option(envvar="GPUCAPT_OUT", help="A file for it.", show_default="print it")
     ] = None,
 ) -> None:
     """Tell the whole story as Markdown."""

@@ -23,7 +23,8 @@ Duration = Annotated[
     typer.Option(
         envvar="GPUCAPT_DURATION",
         metavar="SECONDS",
-        help="Streams: stop after so long. [default: at its end]",
+        help="Streams: stop after so long.",
+        show_default="at its end",
     ),
 ]
 Reconnect = Annotated[
@@ -39,7 +40,8 @@ StreamName = Annotated[
     typer.Option(
         envvar="GPUCAPT_STREAM_NAME",
         metavar="NAME",
-        help="Streams: the folder of its results. [default: host and path]",
+        help="Streams: the folder of its results.",
+        show_default="host and path",
     ),
 ]
 

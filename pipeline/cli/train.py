@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import signal
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +14,19 @@ import typer
 from model.training.recipe import Recipe
 
 _RECIPE_TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool}
+_PANELS = {
+    "encoder": "Recipe: encoder",
+    "decoder": "Recipe: decoder",
+    "embedding_size": "Recipe: word embeddings",
+    "hidden_size": "Recipe: decoder",
+    "epochs": "Recipe: stage one",
+    "encoder_trained": "Recipe: stage two",
+    "self_critical_epochs": "Recipe: stage three",
+    "feature_views": "Recipe: all stages",
+    "validation_beam": "Recipe: beam search",
+    "precision": "Recipe: execution",
+}
+"""The panels of the help, by the field of the recipe that each begins with."""
 
 
 def register(app: typer.Typer) -> None:
@@ -26,14 +39,22 @@ def train(
     out: Annotated[str, typer.Argument(help="A folder for the checkpoint and the logs.")],
     recipe: Annotated[
         str | None,
-        typer.Option(envvar="GPUCAPT_RECIPE", metavar="FILE.yaml", help="Any field is an option, too."),
+        typer.Option(
+            envvar="GPUCAPT_RECIPE",
+            metavar="FILE.yaml",
+            help="A recipe, as YAML; each of its fields is an option, too.",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", envvar="GPUCAPT_RESUME", help="Go on with the run in OUT.")
     ] = False,
     init_from: Annotated[
         str | None,
-        typer.Option(envvar="GPUCAPT_INIT_FROM", metavar="CHECKPOINT", help="Begin with its weights."),
+        typer.Option(
+            envvar="GPUCAPT_INIT_FROM",
+            metavar="CHECKPOINT",
+            help="Begin with the weights of this checkpoint.",
+        ),
     ] = None,
     processes: Annotated[
         str,
@@ -64,15 +85,26 @@ def train(
         typer.echo(json.dumps({"checkpoint": trained.checkpoint, "val_cider": round(trained.val_cider, 4)}))
 
 
+def _shown_default(field: Field[Any]) -> str:
+    """The default of a recipe's field. The option itself has none: it would replace what FILE.yaml says."""
+    if field.default is None:
+        return str(field.metadata["unset"])
+    return "on" if field.default is True else str(field.default)
+
+
 def _with_recipe_options(command: Any) -> Any:
     """Give a command an option for each field of a recipe, in place of its ``**overrides``."""
     signature = inspect.signature(command, eval_str=True)
     parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    panel: str | None = None
     for field in fields(Recipe):
+        panel = _PANELS.get(field.name, panel)
         kind = _RECIPE_TYPES[str(field.type).split(" ")[0]]
-        default = field.default
         option = typer.Option(
-            envvar=f"GPUCAPT_{field.name.upper()}", help=f"[recipe: {default}]", show_default=False
+            envvar=f"GPUCAPT_{field.name.upper()}",
+            help=field.metadata["help"],
+            show_default=_shown_default(field),
+            rich_help_panel=panel,
         )
         parameters.append(
             inspect.Parameter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from fractions import Fraction
 
 from airflow.sdk import Connection
 
@@ -18,13 +19,26 @@ def settings_in(name: str) -> list[str]:
     return [part for part in (text.strip() for text in (setting(name) or "").split(",")) if part]
 
 
+SIZE = re.compile(r"([0-9]{1,40}(?:\.[0-9]{1,40})?) *(?:([kmgtpe])(i?)(b?)|b)?", re.ASCII | re.IGNORECASE)
+
+
 def bytes_in(name: str, default: str) -> int:
-    """A setting that is a size such as ``512M`` or ``8G``, in bytes."""
+    """A setting that is a size such as ``512M`` or ``8G``, in bytes.
+
+    It means what it means to gpucapt; the DAGs cannot import its ``parse_size`` (pipeline/runtime/sizes.py).
+    """
     text = setting(name) or default
-    match = re.fullmatch(r"(\d+)([kmgt]?)i?b?", text.strip().lower())
-    if match is None or int(match[1]) == 0:
-        raise ValueError(f"GPUCAPT_{name} is {text!r}; it must be a size such as 512M or 8G")
-    return int(match[1]) << 10 * "_kmgt".index(match[2] or "_")
+    match = SIZE.fullmatch(text.strip())
+    if match is not None:
+        number, prefix, binary, byte = match.groups()
+        power = "KMGTPE".index(prefix.upper()) + 1 if prefix else 0
+        size = int(Fraction(number) * (1000 if byte and not binary else 1024) ** power)
+        if 1 <= size < 1 << 63:
+            return size
+    raise ValueError(
+        f"GPUCAPT_{name} is {text!r}; it must be a size such as 512M or 2GB, at least 1 and below 8E: bytes,"
+        " or a number with K, M, G or T (powers of 1024) or KB, MB, GB or TB (powers of 1000)"
+    )
 
 
 def whole_number(name: str, default: int) -> int:

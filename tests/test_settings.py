@@ -15,6 +15,7 @@ import typer
 from model.training.recipe import Recipe
 from pipeline.cli.main import app
 from pipeline.runtime.config import Tuning
+from pipeline.runtime.sizes import format_size
 from pipeline.stories import StorySettings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -59,7 +60,9 @@ def of_the_command_line() -> dict[str, set[str]]:
 def of_the_storage() -> dict[str, set[str]]:
     """What pydantic reads."""
     return {
-        f"{settings.model_config['env_prefix']}{name.upper()}": {shown(field.default)}
+        f"{settings.model_config['env_prefix']}{name.upper()}": {
+            shown(format_size(field.default) if name.endswith("_size") else field.default)
+        }
         for settings in (Tuning, StorySettings)
         for name, field in settings.model_fields.items()
     }
@@ -88,7 +91,7 @@ def shown(default: Any) -> str:
         return ""
     if isinstance(default, bool) or default in ("True", "False"):
         return "on" if default in (True, "True") else "off"
-    return f"`{int(default) if type(default).__name__ == 'ByteSize' else default}`"
+    return f"`{default}`"
 
 
 def test_the_table_has_every_setting_and_no_other() -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated
 
 import typer
 
 from model.errors import GpucaptError
 from pipeline.cli import options
+from pipeline.runtime.sizes import parse_size
 
 ingest = typer.Typer(
     name="ingest", help="The drop folder, in three steps: plan, shard, finish.", no_args_is_help=True
 )
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 @ingest.command()
@@ -142,7 +140,7 @@ def finish(run: Annotated[str, typer.Argument(metavar="RUN", help="The run that 
 
 
 def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([kmgt]?)(?:i?b)?", text.strip().lower())
-    if match is None or float(match[1]) <= 0:
-        raise typer.BadParameter(f"shard-size must be a number of bytes such as 500M or 2G, not {text!r}")
-    return max(1, int(float(match[1]) * _UNITS[match[2]]))
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"shard-size {error}, not {text!r}") from error

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ByteSize, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import WrongUsage
+from pipeline.runtime.sizes import parse_size
 
 _LONGEST_S = 10.0**6
 """Some days; what is infinite, or beyond what clocks can count, is no time to wait."""
+
+Size = Annotated[int, BeforeValidator(parse_size)]
 
 
 class Tuning(BaseSettings):
@@ -29,26 +34,26 @@ class Tuning(BaseSettings):
     """Connections that are kept open."""
     s3_transfers: int = Field(default=8, ge=1)
     """Pieces of one file that are on their way at the same time."""
-    s3_piece_size: int = Field(default=8 << 20, ge=64 << 10)
+    s3_piece_size: Annotated[int, BeforeValidator(partial(parse_size, least=64 << 10))] = 8 << 20
     """How much of a large object one request fetches."""
-    s3_part_size: int = Field(default=16 << 20, ge=5 << 20)
+    s3_part_size: Annotated[int, BeforeValidator(partial(parse_size, least=5 << 20))] = 16 << 20
     """Files larger than this are uploaded in parts of this size."""
     s3_verify: bool = True
     """Compare what is read with the object's checksum; for stores whose ETags look like MD5 but are not."""
     spool: Path | None = None
     """Where films of remote storage are kept while they are read; None is the folder for temporary files."""
-    spool_size: ByteSize = Field(default=ByteSize(20 * 10**9), gt=0)
+    spool_size: Size = 20 * 10**9
     """How much of them is kept at most by one worker (and never more than half of what the disk has free)."""
     cache: Path | None = None
     """Where models from remote storage are kept; None is gpucapt's folder in the user's cache."""
     models: str | None = None
     """The registry of models: a folder or a prefix of an object store; None is none."""
-    serve_image_size: ByteSize = Field(default=ByteSize(20 * 10**6), gt=0)
+    serve_image_size: Size = 20 * 10**6
     """The largest picture that the server takes."""
     serve_image_pixels: int = Field(default=50_000_000, gt=0)
     serve_images: int = Field(default=16, ge=1)
     """Pictures in one request."""
-    serve_video_size: ByteSize = Field(default=ByteSize(500 * 10**6), gt=0)
+    serve_video_size: Size = 500 * 10**6
     """The largest film that the server takes."""
     serve_video_seconds: float = Field(default=600.0, gt=0, le=_LONGEST_S)
     serve_text_length: int = Field(default=20_000, ge=1, le=20_000)
@@ -74,4 +79,5 @@ def tuning() -> Tuning:
     except ValidationError as error:
         wrong = error.errors()[0]
         name = "GPUCAPT_" + "_".join(map(str, wrong["loc"])).upper()
-        raise WrongUsage(f"{name} is {wrong['input']!r}: {wrong['msg'].lower()}") from error
+        why = f"it {wrong['ctx']['error']}" if wrong["type"] == "value_error" else wrong["msg"].lower()
+        raise WrongUsage(f"{name} is {wrong['input']!r}: {why}") from error

@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 import textwrap
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pipeline.runtime.sizes import parse_size
 from tests.dags.conftest import REPOSITORY, airflow_environment
+from tests.pipeline.runtime.test_sizes import FORMS, NONE, WRITTEN
 
 COMMAND = "run = lambda code: LocalProcess(task_id='t', arguments=['-c', code])"
 
@@ -139,3 +142,39 @@ def test_gpucapt_is_found_beside_python_or_on_the_path(tmp_path: Path) -> None:
     assert given == ["docker", "run", "my image", "gpucapt"]
     assert beside == [str(Path(sys.executable).with_name("gpucapt"))]
     assert "set GPUCAPT_COMMAND" in missing
+
+
+def test_a_size_means_what_it_means_to_gpucapt(tmp_path: Path) -> None:
+    """The DAGs cannot import gpucapt's own reading of sizes, so theirs is compared with it."""
+    units = (
+        "",
+        "b",
+        *(
+            f"{space}{prefix}{end}"
+            for space, prefix, end in product(("", " "), "kMgTPE", ("", "i", "B", "iB"))
+        ),
+    )
+    written = [*WRITTEN, *(f"{number}{unit}" for number, unit in product(("1", "7", "0.3", "1.75"), units))]
+    code = f"""
+        import os
+        from worker_environment import bytes_in
+        found = []
+        for text in {[*written, *filter(None, NONE)]!r}:
+            os.environ["GPUCAPT_SHM_SIZE"] = text
+            try:
+                found.append(bytes_in("SHM_SIZE", "8G"))
+            except ValueError as error:
+                found.append(str(error))
+    """
+    found, _ = in_airflow(tmp_path, code)
+    expected: list[int | None] = []
+    for text in written:
+        try:
+            expected.append(parse_size(text))
+        except ValueError:
+            expected.append(None)
+    assert [size if isinstance(size, int) else None for size in found[: len(written)]] == expected
+    for text, told in zip(filter(None, NONE), found[len(written) :], strict=True):
+        assert told.startswith(f"GPUCAPT_SHM_SIZE is {text!r}; it must be a size such as")
+        assert all(form in told for form in FORMS)
+        assert len(told.splitlines()) == 1

@@ -238,6 +238,8 @@ def test_an_upload_is_taken_back_when_the_process_is_told_to_stop(
         ):
             break
         time.sleep(0.02)
+    else:
+        pytest.fail("no upload began")
     os.kill(process.pid, signal.SIGINT)
     process.wait(timeout=60)
     assert process.returncode != 0

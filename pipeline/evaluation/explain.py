@@ -46,7 +46,7 @@ class Explaining:
             else:
                 done += 1
                 for label, caption in captions.items():
-                    print(f"{one_line(target)}:{label} {caption}")
+                    print(f"{one_line(target)}:{label} {caption}", flush=True)
         return 0 if done == len(named) else 3 if done else 1
 
     def _load(self) -> Captioner:

@@ -102,7 +102,7 @@ def plan(
         skip_duplicates=skip_duplicates,
         story=story,
     )
-    from pipeline.ingest.shard import Planning
+    from pipeline.ingest.plan import Planning
     from pipeline.storage.open import refuse_overlap
 
     try:
@@ -134,9 +134,9 @@ def shard(
 @ingest.command()
 def finish(run: Annotated[str, typer.Argument(metavar="RUN", help="The run that plan printed.")]) -> None:
     """Merge what the shards did, write the run's summary and table, and move the inputs away."""
-    from pipeline.ingest import shard as steps
+    from pipeline.ingest.finish import finish as finish_run
 
-    typer.echo(steps.finish(run))
+    typer.echo(finish_run(run))
 
 
 def _bytes(text: str) -> int:

@@ -1,24 +1,16 @@
-"""The drop folder: plan what has arrived, caption it shard by shard, then move it away.
-
-What to do is always what lies in INCOMING: an input leaves it when its outputs are there, and not before. So
-each step may be killed at any point and run again, and what arrives meanwhile is for the next round.
-"""
+"""`gpucapt ingest shard`: caption the sources of one shard, and record what became of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from model.errors import GpucaptError
-from pipeline.ingest.finish import finish
-from pipeline.ingest.plan import Planning
 from pipeline.ingest.run_folder import ModelUsed, Recorder, RunFolder
 from pipeline.records.outcome import Outcome, PieceDone
 from pipeline.records.settings import Resources
 from pipeline.sources.discovery import Source
 from pipeline.storage.base import Storage
 from pipeline.storage.open import open_storage
-
-__all__ = ["Planning", "finish", "run_shard"]
 
 
 def run_shard(url: str, resources: Resources, progress: str = "auto") -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image
 
 from pipeline.captioning.run import CaptionRun
-from pipeline.ingest.shard import finish, run_shard
+from pipeline.ingest.finish import finish
+from pipeline.ingest.shard import run_shard
 from pipeline.records.settings import CaptionSettings, Resources
 from tests.rounding import ROUNDING_UNITS, units_apart
 

@@ -15,7 +15,8 @@ import pytest
 
 from model.errors import GpucaptError
 from pipeline.errors import StorageUnavailable
-from pipeline.ingest.shard import Planning, finish
+from pipeline.ingest.finish import finish
+from pipeline.ingest.plan import Planning
 from pipeline.records.settings import CaptionSettings
 from pipeline.storage.base import Storage
 from pipeline.storage.open import open_storage

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from model.errors import GpucaptError
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
-from pipeline.ingest.shard import Planning, finish, run_shard
+from pipeline.ingest.finish import finish
+from pipeline.ingest.plan import Planning
+from pipeline.ingest.shard import run_shard
 from pipeline.records.settings import CaptionSettings
 from tests.media import write_video
 from tests.pipeline.jobs import (

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.ingest.shard import Planning, finish, run_shard
+from pipeline.ingest.finish import finish
+from pipeline.ingest.plan import Planning
+from pipeline.ingest.shard import run_shard
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings
 from pipeline.state.leases import ClaimLost

@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
+from pipeline.ingest.plan import Planning
 from pipeline.ingest.settle import COARSE_S, wait_for_arrivals
-from pipeline.ingest.shard import Planning
 from pipeline.records.settings import CaptionSettings
 from pipeline.storage.open import open_storage
 from tests.pipeline.jobs import write_stills

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import GpucaptError
-from pipeline.ingest.shard import Planning
+from pipeline.ingest.plan import Planning
 from pipeline.records.settings import CaptionSettings
 from pipeline.storage.open import open_storage
 from tests.pipeline.jobs import write_stills

@@ -12,7 +12,9 @@ import pytest
 from model.errors import GpucaptError
 from pipeline.captioning.run import CaptionRun
 from pipeline.evaluation.promote import rollback
-from pipeline.ingest.shard import Planning, finish, run_shard
+from pipeline.ingest.finish import finish
+from pipeline.ingest.plan import Planning
+from pipeline.ingest.shard import run_shard
 from pipeline.models.registry import Registry
 from pipeline.models.resolve import pinned
 from pipeline.records.frame_selection import Selection

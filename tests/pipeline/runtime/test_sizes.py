@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
-from pipeline.ingest import shard
+from pipeline.ingest import plan as module
 from pipeline.runtime.config import Tuning, tuning
 from pipeline.runtime.sizes import format_size, parse_size
 
@@ -106,12 +106,12 @@ def test_every_setting_reads_sizes_alike(name: str, monkeypatch: pytest.MonkeyPa
 def test_shards_have_sizes_of_the_same_meaning(by_option: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    class Planning(shard.Planning):
+    class Planning(module.Planning):
         def run(self) -> dict[str, Any]:
             sizes.append(self.shard_size)
             return {}
 
-    monkeypatch.setattr(shard, "Planning", Planning)
+    monkeypatch.setattr(module, "Planning", Planning)
 
     def plan(text: str) -> Any:
         line = ["ingest", "plan", "a", "b", *([f"--shard-size={text}"] if by_option else [])]

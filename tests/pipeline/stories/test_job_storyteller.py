@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from pipeline.cli.main import app
 from pipeline.errors import WrongUsage
-from pipeline.ingest.shard import Planning, finish, run_shard
+from pipeline.ingest.finish import finish
+from pipeline.ingest.plan import Planning
+from pipeline.ingest.shard import run_shard
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.stories import Story
 from pipeline.stories.job_storyteller import Storyteller

@@ -29,7 +29,7 @@ from model.errors import GpucaptError
 from pipeline.datasets.picture_sources import read_picture
 from pipeline.errors import BadInput
 from pipeline.runtime.malloc import keep_freed_memory
-from pipeline.runtime.process_identity import shorten_socket_paths
+from pipeline.runtime.socket_paths import shorten_socket_paths
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing.util
 import os
 import socket
-import tempfile
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 _PROC = Path("/proc")
-
-_LONGEST_FOLDER_OF_SOCKETS = 75
-"""In bytes. A socket's path may have 107, and multiprocessing adds /pymp-xxxxxxxx/listener-xxxxxxxx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +72,3 @@ def _started(pid: int) -> str | None:
     # The name, in parentheses, can hold anything; what follows its last one is fields 3 (state) to 52.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in ("Z", "X") else fields[19]
-
-
-def shorten_socket_paths() -> None:
-    """Let multiprocessing keep its sockets in /tmp where TMPDIR would make their paths too long to be used.
-
-    Processes that this one starts inherit the place.
-    """
-    ours = tempfile.gettempdir()
-    if len(os.fsencode(ours)) <= _LONGEST_FOLDER_OF_SOCKETS or not os.access("/tmp", os.W_OK):
-        return
-    tempfile.tempdir = "/tmp"
-    try:
-        multiprocessing.util.get_temp_dir()  # is made now, kept for good and removed at the end
-    finally:
-        tempfile.tempdir = ours

@@ -81,7 +81,7 @@ def load_data(data: Path, recipe: Recipe, features: Path | None, channels: str =
     from model.training.run_stage import Data
     from pipeline.datasets.batch_sampler import EpochBatches
     from pipeline.datasets.captioned_pictures import CaptionedPictures
-    from pipeline.runtime.process_identity import shorten_socket_paths
+    from pipeline.runtime.socket_paths import shorten_socket_paths
 
     me = here()
 
@@ -108,7 +108,8 @@ def load_data(data: Path, recipe: Recipe, features: Path | None, channels: str =
         )
         return loader, pictures
 
-    shorten_socket_paths()
+    if recipe.workers > 0:
+        shorten_socket_paths()
     train, train_pictures = load("train")
     validation, pictures = load("val")
     return Data(train, validation, train_pictures.references, pictures.references)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from pipeline.runtime.process_identity import shorten_socket_paths
+from pipeline.runtime.socket_paths import shorten_socket_paths
 
 _PRELOADED = [
     "cv2",

@@ -207,20 +207,6 @@ def test_a_killed_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path, how:
     assert digests(out) == digests(tmp_path / "in one go")
 
 
-def test_processes_begin_however_long_the_path_of_tmpdir_is(tmp_path: Path) -> None:
-    deep = tmp_path / ("deep" * 30)
-    deep.mkdir()
-    code = (
-        "from pipeline.datasets.hdf5_workers import workers\n"
-        "with workers(2, 1000) as pool:\n"
-        "    print(*pool.map(abs, [-1, 2]))"
-    )
-    command = [sys.executable, "-c", code]
-    environment = {**os.environ, "TMPDIR": str(deep)}
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
-    assert done.stdout == "1 2\n", done.stderr
-
-
 def stopped_by_too_many(source: tuple[Path, Path], out: Path) -> None:
     """A run that ends with its work half done."""
     (source[1] / "cat 1.jpg").rename(source[1] / "away.jpg")

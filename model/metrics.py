@@ -12,7 +12,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-Captions = Mapping[str, Sequence[str]]
+CaptionsByImage = Mapping[str, Sequence[str]]
 
 _IN_ENGLISH = ("-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
 
@@ -25,7 +25,9 @@ class Scores:
     pictures: dict[str, dict[str, float]]
 
 
-def score_captions(candidates: Mapping[str, str], references: Captions, *, meteor: bool = True) -> Scores:
+def score_captions(
+    candidates: Mapping[str, str], references: CaptionsByImage, *, meteor: bool = True
+) -> Scores:
     """Score one caption a picture against its references, both as words joined by blanks.
 
     METEOR needs Java; without it the others are counted and a warning says that it is left out.
@@ -58,7 +60,7 @@ def score_captions(candidates: Mapping[str, str], references: Captions, *, meteo
     return Scores(corpus, pictures)
 
 
-def cider(candidates: Mapping[str, str], references: Captions) -> float:
+def cider(candidates: Mapping[str, str], references: CaptionsByImage) -> float:
     """CIDEr alone: what training selects models by."""
     from pycocoevalcap.cider.cider import Cider
 
@@ -67,7 +69,7 @@ def cider(candidates: Mapping[str, str], references: Captions) -> float:
     return float(total)
 
 
-def _meteor(truth: Captions, said: Captions) -> tuple[float, list[float]]:
+def _meteor(truth: CaptionsByImage, said: CaptionsByImage) -> tuple[float, list[float]]:
     from pycocoevalcap.meteor import meteor
 
     # As its constructor does, but for the language: a Java of another one writes and reads 0,5 for 0.5.

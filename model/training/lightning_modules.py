@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 Stage = Literal["decoder", "finetune", "self_critical"]
 UNSURE = 1 / 6
 """Of the validation captions, those that a network was least sure of set what counts as unsure."""
-GoOn = Callable[[int, int], None]
+BeforeGoingOn = Callable[[int, int], None]
 """Told, before a stage goes on, in which epoch (from 0) and after how many of its batches."""
 
 
@@ -144,7 +144,7 @@ class CaptioningModule(L.LightningModule):
         plan: StagePlan,
         network: CaptionNetwork,
         references: Mapping[str, Sequence[str]],
-        go_on: GoOn = lambda epoch, batches: None,
+        go_on: BeforeGoingOn = lambda epoch, batches: None,
     ) -> None:
         super().__init__()
         self.go_on = go_on
@@ -390,7 +390,7 @@ class SelfCritical(CaptioningModule):
         network: CaptionNetwork,
         references: Mapping[str, Sequence[str]],
         reward: CiderD,
-        go_on: GoOn = lambda epoch, batches: None,
+        go_on: BeforeGoingOn = lambda epoch, batches: None,
     ) -> None:
         super().__init__(plan, network, references, go_on)
         self.reward = reward

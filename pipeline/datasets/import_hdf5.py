@@ -32,6 +32,7 @@ from model.vocabulary import Vocabulary
 from pipeline.datasets.captioned_pictures import MANIFEST
 from pipeline.datasets.hdf5_layout import CAPTIONS_PER_IMAGE, DATASET
 from pipeline.errors import one_line
+from pipeline.runtime.progress import OnProgress
 
 if TYPE_CHECKING:
     import h5py
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _SPLITS = ("train", "val", "test")
 _BASE = re.compile(r"(?P<dataset>.+)_(?P<captions>\d+)_cap_per_img_(?P<least>\d+)_min_word_freq")
 _BLOCK = 64  # pictures
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def import_dataset(
     folder: Path,
     vocabulary: Callable[[Path], Vocabulary],
     channels: str = "rgb",
-    progress: Progress = lambda done, total: None,
+    progress: OnProgress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Check the files of an earlier captioner and write what they lack beside them; returns dataset.json.
 
@@ -199,7 +198,7 @@ def _check_together(folder: Path, splits: Sequence[_Split]) -> None:
         raise GpucaptError(f"{folder}: the splits differ in size of pictures or in captions of each.")
 
 
-def _checksums(folder: Path, base: str, splits: Sequence[_Split], progress: Progress) -> dict[str, Any]:
+def _checksums(folder: Path, base: str, splits: Sequence[_Split], progress: OnProgress) -> dict[str, Any]:
     """Size and checksum of each file that is there; every picture is read once, so that damage shows now."""
     told: dict[str, Any] = {}
     for split in splits:
@@ -211,7 +210,7 @@ def _checksums(folder: Path, base: str, splits: Sequence[_Split], progress: Prog
     return told
 
 
-def _of_pictures(path: Path, progress: Progress) -> str:
+def _of_pictures(path: Path, progress: OnProgress) -> str:
     digest = hashlib.sha256()
     with _opened(path) as file:
         images = _images(path, file)

@@ -30,8 +30,9 @@ from pipeline.datasets.captioned_pictures import MANIFEST
 from pipeline.datasets.plan import DatasetPlan, Preprocessing, plan
 from pipeline.datasets.report import NAME as PAGE
 from pipeline.datasets.report import write_report
-from pipeline.datasets.split_writer import Kept, Progress, lay_out, write_pictures
+from pipeline.datasets.split_writer import Kept, lay_out, write_pictures
 from pipeline.errors import one_line
+from pipeline.runtime.progress import OnProgress
 
 __all__ = ["WORK", "Preprocessing", "Report", "preprocess", "write_dataset"]
 
@@ -62,7 +63,7 @@ def preprocess(
     images: str | Path,
     out: Path,
     settings: Preprocessing,
-    progress: Progress = lambda done, total: None,
+    progress: OnProgress = lambda done, total: None,
     *,
     vocabulary: Vocabulary | None = None,
 ) -> Report:
@@ -120,7 +121,7 @@ def write_dataset(
     out: Path,
     work: Path,
     published: dict[str, Any],
-    progress: Progress = lambda done, total: None,
+    progress: OnProgress = lambda done, total: None,
 ) -> Report:
     """Do what is planned in `work` and publish it in `out`, in place of what `published` says is there."""
     with ExitStack() as stack:

@@ -24,8 +24,7 @@ from pipeline.datasets.hdf5_workers import (
     write_rows,
 )
 from pipeline.datasets.plan import DatasetPlan
-
-Progress = Callable[[int, int], None]
+from pipeline.runtime.progress import OnProgress
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ def lay_out(plan: DatasetPlan, work: Path) -> None:
 
 
 def write_pictures(
-    plan: DatasetPlan, work: Path, progress: Progress, before_gaps_are_closed: Callable[[], None]
+    plan: DatasetPlan, work: Path, progress: OnProgress, before_gaps_are_closed: Callable[[], None]
 ) -> tuple[dict[str, Kept], list[tuple[str, str]]]:
     """Write what is not there yet into the files of `lay_out`, and check all of it.
 
@@ -115,7 +114,7 @@ def _journal(work: Path, split: str, count: int) -> Journal:
 
 
 def _write(
-    plan: DatasetPlan, splits: dict[str, _Split], pool: Executor, progress: Progress, left: int
+    plan: DatasetPlan, splits: dict[str, _Split], pool: Executor, progress: OnProgress, left: int
 ) -> None:
     settings = plan.settings
     there = plan.count - left

@@ -20,6 +20,9 @@ LOG_EVERY_S = 5.0
 
 _log = logging.getLogger("gpucapt")
 
+OnProgress = Callable[[int, int], None]
+"""Called now and then with how many are done, and of how many."""
+
 
 class Progress:
     """Counts what is done, from any thread."""
@@ -141,7 +144,7 @@ def _update(bar: Bar, task: TaskID, progress: Progress) -> None:
     )
 
 
-def log_progress(what: str, seconds: float = LOG_EVERY_S) -> Callable[[int, int], None]:
+def log_progress(what: str, seconds: float = LOG_EVERY_S) -> OnProgress:
     """A log line every few seconds, and one at the end."""
     last = time.monotonic()
 

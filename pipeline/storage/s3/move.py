@@ -12,7 +12,7 @@ from pipeline.storage.s3.multipart import copy_parts, pieces
 from pipeline.storage.s3.verify import part_size
 
 if TYPE_CHECKING:
-    from pipeline.storage.s3.objects import S3Objects
+    from pipeline.storage.s3.objects import Head, S3Objects
 
 _BLOCK = 1 << 20
 _LARGE = 256 << 20
@@ -27,8 +27,6 @@ _KEPT = (
     "CacheControl",
     "Metadata",
 )
-
-Head = dict[str, Any]
 
 
 def move_object(here: S3Objects, key: str, there: S3Objects, new_key: str) -> None:

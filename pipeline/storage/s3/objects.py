@@ -23,6 +23,9 @@ from pipeline.storage.s3.errors import (
 from pipeline.storage.s3.listing import page_of
 from pipeline.storage.s3.uri import Place
 
+Head = dict[str, Any]
+"""The headers of an object, as the answer to HEAD has them."""
+
 
 class S3Objects:
     """The objects under a prefix, one at a time: what listing, moving and verifying are made of."""
@@ -50,11 +53,11 @@ class S3Objects:
         head = self.head(key)
         return None if head is None else entry_of_head(key, head)
 
-    def head(self, key: str, **more: Any) -> dict[str, Any] | None:
+    def head(self, key: str, **more: Any) -> Head | None:
         """The headers of an object; None where there is none."""
         full = self.place.full(key)
         try:
-            head: dict[str, Any] = self.made.persist(
+            head: Head = self.made.persist(
                 lambda: self.made.client.head_object(Bucket=self.place.bucket, Key=full, **more),
                 f"{self.url}/{key}",
             )
@@ -165,6 +168,6 @@ def _why_unreadable(status: int, code: str) -> str:
     return f"the storage refuses ({code or status})"
 
 
-def entry_of_head(key: str, head: dict[str, Any]) -> Entry:
+def entry_of_head(key: str, head: Head) -> Entry:
     """An object as the answer to HEAD describes it."""
     return Entry(key, head["ContentLength"], etag_of(head), head["LastModified"].timestamp())

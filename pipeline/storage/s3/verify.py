@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.storage.base import Entry
 from pipeline.storage.s3.checksums import (
@@ -19,11 +19,9 @@ from pipeline.storage.s3.checksums import (
 from pipeline.storage.s3.errors import WrongContent
 
 if TYPE_CHECKING:
-    from pipeline.storage.s3.objects import S3Objects
+    from pipeline.storage.s3.objects import Head, S3Objects
 
 _MOST_PARTS_ASKED = 1000
-
-Head = dict[str, Any]
 
 
 def verify(storage: S3Objects, entry: Entry, path: Path, md5: str, head: Head) -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 from model.beam_search import Hypotheses, Search, beam_search
 from model.checkpoint import (
@@ -106,6 +107,9 @@ class CheckpointConfig:
         return asdict(self)
 
 
+_FILLING = (Tensor.normal_, Tensor.uniform_)
+
+
 def build_network(
     config: CheckpointConfig, vocabulary: Vocabulary, weights: str | Path | None = None
 ) -> CaptionNetwork:
@@ -118,11 +122,26 @@ def build_network(
     return CaptionNetwork(encoder, decoder)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves new weights as they are, which takes no memory either until they are used.
+
+    (The device "meta" would do as well, but takes two seconds to import torch's compiler.)
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__ or func in _FILLING:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
+
+
 def load_network(directory: Path) -> tuple[CheckpointConfig, Vocabulary, CaptionNetwork]:
     """Read a checkpoint into a network in fp32 and eval mode on the CPU."""
     config = CheckpointConfig.from_json(read_config(directory))
     vocabulary = read_vocabulary(directory)
-    with torch.device("meta"):  # no time for random weights, no memory: the checkpoint has them all
+    with _Unfilled():  # no time for random weights: the checkpoint has them all
         network = build_network(config, vocabulary)
     # Copies: what is read may lie in the file, which another version may replace.
     tensors = {

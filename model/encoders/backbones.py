@@ -12,10 +12,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-import torchvision.models as zoo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.encoders.zoo import zoo
 from model.errors import GpucaptError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

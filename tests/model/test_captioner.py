@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,22 @@ def test_saving_and_loading_keeps_the_captions(
     again = load_captioner(tmp_path / "copy", device="cpu", precision="fp32")
     assert again.version == captioner.version
     assert [c.text for c in again.caption(prepared)] == [c.text for c in captioner.caption(prepared)]
+
+
+def test_to_caption_torch_does_not_import_its_compiler(checkpoint: Path) -> None:
+    """It takes longer to import than torch itself."""
+    code = (
+        "import sys; from pathlib import Path; import numpy as np\n"
+        "from model.captioner import load_captioner\n"
+        "captioner = load_captioner(Path(sys.argv[1]), device='cpu', precision='fp32')\n"
+        "captioner.caption([np.zeros((3, 64, 64), np.uint8)])\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "import torch._dynamo; torch._dynamo.utils.is_compile_supported('cpu')  # the real one, if wanted"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, checkpoint], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_whoever_may_read_the_config_may_read_the_tensors(checkpoint: Path) -> None:

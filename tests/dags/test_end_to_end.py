@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.dags.conftest import Airflow, DagRun
-from tests.dags.scheduler import Refused, scheduler
 from tests.media import write_photograph, write_video
 from tests.model.tiny import make_tiny_checkpoint
 
@@ -119,35 +118,3 @@ def test_a_place_that_does_not_exist_fails_with_one_clear_line(
     assert found.state == "failed"
     assert found.tasks["plan"] == "failed"
     assert f"INCOMING {tmp_path / 'nowhere'} does not exist" in found.log
-
-
-@pytest.mark.slow
-def test_under_the_real_scheduler(
-    incoming: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, checkpoint: Path
-) -> None:
-    """Scheduler, DAG processor and API server as processes; triggered as the form does."""
-    home, out = tmp_path_factory.mktemp("airflow-server"), tmp_path / "out"
-    conf = {"incoming": str(incoming), "destination": str(out)}
-    env = {"GPUCAPT_DEVICE": "cpu", "GPUCAPT_MODEL": str(checkpoint), "GPUCAPT_RETRIES": "0"}
-    with scheduler(home, **env) as server:
-        details = server.wait_for_dag("caption_frames")
-        assert set(details["params"]) >= {"incoming", "destination", "every", "beam_size", "model"}
-        with pytest.raises(Refused, match="beam_size") as refused:
-            server.trigger("caption_frames", {**conf, "beam_size": 0})
-        assert refused.value.code == 400
-
-        states = server.wait_for_run("caption_frames", server.trigger("caption_frames", conf))
-        assert states == {
-            "": "success",
-            "plan": "success",
-            "shards": "success",
-            "caption": "success",
-            "captioned": "success",
-            "finish": "success",
-            "outcome": "skipped",
-        }, server.logs()
-        assert (out / "film.webm" / "manifest.json").exists()
-        assert len((out / "trip" / "captions.jsonl").read_text().splitlines()) == 2
-
-        again = server.wait_for_run("caption_frames", server.trigger("caption_frames", conf))
-        assert (again[""], again["caption"], again["finish"]) == ("success", "skipped", "success")

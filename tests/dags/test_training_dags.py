@@ -1,4 +1,4 @@
-"""The two DAGs that make models, with the real gpucapt, under the real scheduler, on a slice of pictures.
+"""The DAGs with the real gpucapt under a real scheduler, the two that make models on a slice of pictures.
 
 Pictures and captions in, a champion out; then captions that went wrong, and a model that is refused.
 """
@@ -6,7 +6,10 @@ Pictures and captions in, a champion out; then captions that went wrong, and a m
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,9 @@ from typing import Any
 import pytest
 
 from tests.dags.conftest import Airflow
-from tests.dags.scheduler import Server, scheduler
+from tests.dags.scheduler import Refused, Server, scheduler
+from tests.media import write_photograph, write_video
+from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.captioned import make_dataset
 from tests.services.s3 import S3Server
 
@@ -131,49 +136,101 @@ def confuse(dataset: Path) -> None:
     dataset.write_text(json.dumps(content))
 
 
+@dataclass(frozen=True)
+class Site:
+    """A running Airflow and the folder that its settings name."""
+
+    server: Server
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Scheduler, DAG processor and API server as processes."""
+    folder = delivery(tmp_path_factory.mktemp("site"))
+    home = tmp_path_factory.mktemp("airflow-server")
+    with scheduler(home, paused=True, **settings(str(folder))) as server:
+        yield Site(server, folder)
+
+
 @pytest.mark.slow
-def test_a_champion_is_made_and_a_worse_model_is_refused(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folders = settings(str(delivery(tmp_path)))
-    with scheduler(tmp_path_factory.mktemp("airflow-server"), paused=True, **folders) as server:
-        made, trained = Runs(server, "preprocess_hdf5"), Runs(server, "retrain_captioner")
-        made.unpause()
-        states = made.ended(server.trigger(made.dag, {}))
-        assert states[""] == states["announce"] == "success", server.logs()
+def test_captions_are_asked_for_as_the_form_does(site: Site, tmp_path: Path) -> None:
+    server, out = site.server, tmp_path / "out"
+    write_video(tmp_path / "incoming" / "film.webm", frames_each=10)
+    for name in ("cat", "coffee"):
+        write_photograph(tmp_path / "incoming" / "trip" / f"{name} & cake.png", name, size=(96, 64))
+    for path in (tmp_path / "incoming").rglob("*"):
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    conf = {
+        "incoming": str(tmp_path / "incoming"),
+        "destination": str(out),
+        "model": str(make_tiny_checkpoint(tmp_path / "tiny")),
+    }
+    captions = Runs(server, "caption_frames")
+    captions.unpause()
+    details = server.wait_for_dag("caption_frames")
+    assert set(details["params"]) >= {"incoming", "destination", "every", "beam_size", "model"}
+    with pytest.raises(Refused, match="beam_size") as refused:
+        server.trigger("caption_frames", {**conf, "beam_size": 0})
+    assert refused.value.code == 400
 
-        # By the clock, whose last time is past. Without a champion the bundled model is the one to beat.
-        trained.unpause()
-        first = trained.woken_by("scheduled")
-        states = trained.ended(first)
-        assert states["promoted"] == "success" and states["kept"] == "skipped", server.logs()
-        crown = tmp_path / "models" / "champion.json"
-        best, why = champion(crown.read_text()), trained.said(first, "promoted")
-        assert best.startswith("ours/") and "the bundled model" in why and "better by" in why
-        [event] = server.call("/api/v2/assets/events?source_dag_id=retrain_captioner")["asset_events"]
-        assert event["extra"]["champion"] == best and event["extra"]["why"] == why
+    states = captions.ended(server.trigger("caption_frames", conf))
+    assert states == {
+        "": "success",
+        "plan": "success",
+        "shards": "success",
+        "caption": "success",
+        "captioned": "success",
+        "finish": "success",
+        "outcome": "skipped",
+    }, server.logs()
+    assert (out / "film.webm" / "manifest.json").exists()
+    assert len((out / "trip" / "captions.jsonl").read_text().splitlines()) == 2
 
-        # By a new dataset. Whoever wants to make another one has to wait until it is no longer read.
-        confuse(tmp_path / "dataset.json")
-        states = made.ended(server.trigger(made.dag, {}))
-        assert states["announce"] == "success", server.logs()
-        second = trained.woken_by("asset_triggered")
-        trained.wait_for_task(second, "train", "running")
-        third = server.trigger(made.dag, {})
-        states = trained.ended(second)
-        assert states[""] == states["kept"] == "success", server.logs()
-        assert states["promoted"] == "skipped"
-        assert f"of {best}" in trained.said(second, "kept") and "worse by" in trained.said(second, "kept")
-        assert champion(crown.read_text()) == best
+    again = captions.ended(server.trigger("caption_frames", conf))
+    assert (again[""], again["caption"], again["finish"]) == ("success", "skipped", "success")
 
-        states = made.ended(third)
-        assert states[""] == "success" and states["announce"] == "skipped", server.logs()
-        began, judged = made.task(third, "preprocess"), trained.task(second, "judge")
-        assert began["start_date"] > judged["end_date"]
 
-        # What was judged is not judged again, unless somebody asks for it by hand.
-        server.call(f"/api/v2/dags/{trained.dag}/dagRuns/{first}/clear", {"dry_run": False})
-        assert trained.ended(first)["due"] == "skipped", server.logs()
+@pytest.mark.slow
+def test_a_champion_is_made_and_a_worse_model_is_refused(site: Site) -> None:
+    server, folder = site.server, site.folder
+    made, trained = Runs(server, "preprocess_hdf5"), Runs(server, "retrain_captioner")
+    made.unpause()
+    states = made.ended(server.trigger(made.dag, {}))
+    assert states[""] == states["announce"] == "success", server.logs()
+
+    # By the clock, whose last time is past. Without a champion the bundled model is the one to beat.
+    trained.unpause()
+    first = trained.woken_by("scheduled")
+    states = trained.ended(first)
+    assert states["promoted"] == "success" and states["kept"] == "skipped", server.logs()
+    crown = folder / "models" / "champion.json"
+    best, why = champion(crown.read_text()), trained.said(first, "promoted")
+    assert best.startswith("ours/") and "the bundled model" in why and "better by" in why
+    [event] = server.call("/api/v2/assets/events?source_dag_id=retrain_captioner")["asset_events"]
+    assert event["extra"]["champion"] == best and event["extra"]["why"] == why
+
+    # By a new dataset. Whoever wants to make another one has to wait until it is no longer read.
+    confuse(folder / "dataset.json")
+    states = made.ended(server.trigger(made.dag, {}))
+    assert states["announce"] == "success", server.logs()
+    second = trained.woken_by("asset_triggered")
+    trained.wait_for_task(second, "train", "running")
+    third = server.trigger(made.dag, {})
+    states = trained.ended(second)
+    assert states[""] == states["kept"] == "success", server.logs()
+    assert states["promoted"] == "skipped"
+    assert f"of {best}" in trained.said(second, "kept") and "worse by" in trained.said(second, "kept")
+    assert champion(crown.read_text()) == best
+
+    states = made.ended(third)
+    assert states[""] == "success" and states["announce"] == "skipped", server.logs()
+    began, judged = made.task(third, "preprocess"), trained.task(second, "judge")
+    assert began["start_date"] > judged["end_date"]
+
+    # What was judged is not judged again, unless somebody asks for it by hand.
+    server.call(f"/api/v2/dags/{trained.dag}/dagRuns/{first}/clear", {"dry_run": False})
+    assert trained.ended(first)["due"] == "skipped", server.logs()
 
 
 @pytest.mark.slow

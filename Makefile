@@ -31,8 +31,9 @@ help: ## List the targets
 demo: $(demo_ready) ## Caption sample photographs and a video through Airflow (output in build/demo/)
 	@$(BIN)/python infra/demo/run.py $(ARGS)
 
-# Threads that wait for work sleep: spinning, those of one test take the processors from another's.
+# Threads that wait for work sleep, and each process has one: those of one test take the processors from another's.
 test test-quick: export OMP_WAIT_POLICY := PASSIVE
+test test-quick: export OMP_NUM_THREADS := 1
 
 .PHONY: test
 test: $(test_ready) ## Run every test; as root on Debian, install the programs that some of them use

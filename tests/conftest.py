@@ -14,6 +14,19 @@ from tests.services.s3 import bucket, s3_server
 __all__ = ["bucket", "engine", "s3_server"]
 
 
+SERVICES = frozenset({"airflow_home", "browser", "bucket", "engine", "s3", "s3_server", "server"})
+"""What takes seconds to start. A test is slow that has one of them as a fixture or as a parameter."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark those tests, before any are chosen by their markers."""
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if SERVICES.intersection([*getattr(item, "fixturenames", ()), *map(str, parameters)]):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def untouched_loggers() -> None:
     """Undo how an earlier command set up logging here: pytest would see its records twice, or never."""

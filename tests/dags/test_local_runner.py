@@ -10,9 +10,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.runtime.sizes import parse_size
 from tests.dags.conftest import REPOSITORY, airflow_environment
 from tests.pipeline.runtime.test_sizes import FORMS, NONE, WRITTEN
+
+pytestmark = pytest.mark.slow
 
 COMMAND = "run = lambda code: LocalProcess(task_id='t', arguments=['-c', code])"
 

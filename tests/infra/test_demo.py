@@ -14,6 +14,8 @@ from PIL import Image
 
 from tests.model.tiny import make_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).resolve().parents[2] / "infra" / "demo"
 
 

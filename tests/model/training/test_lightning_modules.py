@@ -30,6 +30,8 @@ from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from tests.media import PHOTOGRAPHS, photograph
 from tests.model.tiny import WORDS
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = Vocabulary((PAD, *WORDS, UNKNOWN, START, END))
 SMALL = {"embedding_size": 8, "hidden_size": 16, "attention_size": 8, "feature_size": 12, "heads": 2}
 # One of each family in every run. The others of a family have the same layers, in other numbers.

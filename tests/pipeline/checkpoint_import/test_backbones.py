@@ -25,6 +25,8 @@ from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import (
 from tests.pipeline.checkpoint_import.originals import encoder_resnest, resnest, tutorial
 from tests.pipeline.checkpoint_import.saving import save, settle
 
+pytestmark = pytest.mark.slow
+
 NAMES: dict[str, ModuleType] = {
     "models": tutorial,
     "encoder_resNeSt": encoder_resnest,

@@ -116,6 +116,7 @@ def test_a_file_of_something_else(tmp_path: Path) -> None:
     assert "It holds 'generator', 'discriminator', which is no checkpoint of a captioner" in message
 
 
+@pytest.mark.slow
 def test_a_destination_that_is_taken(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")

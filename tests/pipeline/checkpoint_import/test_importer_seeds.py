@@ -36,6 +36,8 @@ from tests.pipeline.checkpoint_import.originals.lessons import WORDS, pickled
 from tests.pipeline.checkpoint_import.saving import save, settle
 from tests.pipeline.datasets.test_import_hdf5 import create_input_files
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "seeds.md"
 TUTORIALS = "BEST_checkpoint_coco_5_cap_per_img_5_min_word_freq.pth.tar"
 

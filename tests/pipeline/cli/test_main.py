@@ -98,6 +98,7 @@ def test_wrong_usage_is_2_and_says_what_is_wrong(words: list[str], said: str) ->
     assert said in " ".join(result.output.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_exit_codes_and_messages_of_the_real_command(tmp_path: Path, tiny_model: Path) -> None:
     album, out = write_stills(tmp_path / "album", 2), tmp_path / "out"
     (album / "bad.jpg").write_text("no picture")

@@ -29,6 +29,8 @@ from pipeline.storage.open import open_storage
 from tests.media import photograph
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ("--min-word-freq", 1, "--image-size", 48)
 
 

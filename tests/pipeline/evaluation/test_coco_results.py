@@ -97,6 +97,7 @@ def test_pictures_that_cannot_be_used_are_told_and_left_out(
     assert [one["image_id"] for one in read(out)] == [1000 - n for n in range(COUNT)]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, tiny_model: Path, listed: Path) -> None:
     coco_results(tiny_model, listed, tmp_path / "test2014", tmp_path / "whole.json")
     out, part = tmp_path / "results.json", tmp_path / "results.json.part"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 pytest.importorskip("pycocoevalcap")
 
+pytestmark = pytest.mark.slow
+
 HOW = Evaluating(beam_size=2, max_length=8, device="cpu", precision="fp32", batch_size=4)
 
 

@@ -24,6 +24,8 @@ from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import write_still
 from tests.services.s3 import S3Server
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ["--beam-size=3", "--max-length=8", "--precision=fp32", "--device=cpu"]
 
 

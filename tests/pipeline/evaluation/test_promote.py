@@ -23,6 +23,8 @@ from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import command, run
 from tests.pipeline.registries import damage, register, two_models
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["two_models"]
 
 pytest.importorskip("pycocoevalcap")

@@ -24,6 +24,8 @@ from tests.media import write_video
 from tests.pipeline.jobs import Rounds, write_still
 from tests.services.s3 import S3Server
 
+pytestmark = pytest.mark.slow
+
 
 class Drop(Rounds):
     """A drop folder with what is beside it, wherever that is."""

@@ -35,6 +35,8 @@ from tests.pipeline.jobs import (
 from tests.pipeline.workers import Worker
 from tests.rounding import ROUNDING_UNITS, units_apart
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16_000
 """Bytes a piece."""
 

@@ -31,6 +31,8 @@ from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import command, start
 from tests.services.s3 import S3Server
 
+pytestmark = pytest.mark.slow
+
 data = pytest.importorskip("skimage.data")
 
 DOCS = Path(__file__).parents[3] / "docs" / "export.md"

@@ -23,6 +23,8 @@ from tests.media import write_video
 from tests.pipeline.jobs import RESOURCES, command, environment, manifest, summary, write_still, write_stills
 from tests.pipeline.registries import register, registry, two_models
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["registry", "two_models"]
 
 Two = tuple[Path, Path]

@@ -15,6 +15,8 @@ from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.captioned import SUBJECTS, make_dataset
 from tests.pipeline.jobs import caption, rows, write_stills
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 name: choices
 encoder: shufflenet_v2_x0_5

@@ -18,6 +18,8 @@ from pipeline.checkpoint_import.importer import import_checkpoint
 from tests.pipeline.checkpoint_import.originals import tutorial
 from tests.pipeline.checkpoint_import.saving import photographs, save, settle
 
+pytestmark = pytest.mark.slow
+
 SENTENCES = {
     "astronaut": "a woman in an orange suit smiles",
     "cat": "a brown cat looks at you",

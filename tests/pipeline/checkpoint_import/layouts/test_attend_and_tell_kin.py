@@ -25,6 +25,8 @@ from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import (
 from tests.pipeline.checkpoint_import.originals import img2story, resnext, tutorial
 from tests.pipeline.checkpoint_import.saving import parts_of, photographs, save, settle
 
+pytestmark = pytest.mark.slow
+
 
 def as_opencv(picture: np.ndarray) -> Tensor:
     return tutorial.prepared(picture, bgr=True, how=Image.Resampling.BICUBIC)

@@ -28,6 +28,8 @@ from tests.pipeline.checkpoint_import.originals.lessons import (
     teach,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:

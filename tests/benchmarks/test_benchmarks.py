@@ -29,6 +29,8 @@ from tests.benchmarks import (
 from tests.benchmarks.samples import random_checkpoint, write_photographs
 from tests.model.tiny import make_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 SIZES = benchmarks.Sizes(
     captioning.Amounts({"fp32": 2, "bf16": 1}, plain=3, batch_size=2, rounds=1),
     captioning.Amounts({"fp32": 1, "bf16": 1}, plain=1, batch_size=1, rounds=1),

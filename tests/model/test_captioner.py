@@ -102,6 +102,7 @@ def test_saving_and_loading_keeps_the_captions(
     assert [c.text for c in again.caption(prepared)] == [c.text for c in captioner.caption(prepared)]
 
 
+@pytest.mark.slow
 def test_to_caption_torch_does_not_import_its_compiler(checkpoint: Path) -> None:
     """It takes longer to import than torch itself."""
     code = (

@@ -11,6 +11,8 @@ from model.captioner import _fuse_batch_norm
 from model.encoders.backbones import IMAGENET_MEAN, IMAGENET_STD, TORCHVISION_ENCODERS, build_encoder
 from model.errors import GpucaptError
 
+pytestmark = pytest.mark.slow
+
 # One of each family in every run; the largest of a family differ only in numbers.
 SMALL = [
     *("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "densenet121"),

@@ -12,6 +12,8 @@ from model.training.self_critical import draw_captions, policy_loss, score_drawn
 from model.vocabulary import Vocabulary
 from tests.model.tiny import make_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory: pytest.TempPathFactory) -> tuple[Vocabulary, CaptionNetwork]:

@@ -14,6 +14,8 @@ from model.errors import GpucaptError
 from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import caption, command, environment, write_stills
 
+pytestmark = pytest.mark.slow
+
 
 def model(folder: Path, unsure_below: object) -> Path:
     directory = make_tiny_checkpoint(folder / "model")

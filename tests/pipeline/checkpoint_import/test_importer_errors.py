@@ -24,6 +24,8 @@ from tests.pipeline.checkpoint_import.layouts.test_attend_and_tell import NAMES,
 from tests.pipeline.checkpoint_import.originals import img2story, tutorial
 from tests.pipeline.checkpoint_import.saving import as_in_torch_1_0, known_as, parts_of, save, thnn
 
+pytestmark = pytest.mark.slow
+
 V = len(WORD_MAP)
 
 

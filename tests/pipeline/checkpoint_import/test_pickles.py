@@ -22,6 +22,8 @@ from pipeline.errors import BadInput
 from tests.pipeline.checkpoint_import.crafting import Call, Storage, pickled, tensor, torch_zip
 from tests.pipeline.checkpoint_import.watching import Peak, nothing_runs
 
+pytestmark = pytest.mark.slow
+
 MB = 2**20
 
 

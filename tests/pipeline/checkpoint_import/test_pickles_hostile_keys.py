@@ -17,6 +17,8 @@ from pipeline.checkpoint_import.unpickling import read_file, read_vocabulary
 from pipeline.errors import BadInput
 from tests.pipeline.checkpoint_import.crafting import pickled
 
+pytestmark = pytest.mark.slow
+
 PRIME = 2**61 - 1
 """Python's hash of a whole number is what its division by this leaves: multiples are all alike."""
 MANY = 60_000

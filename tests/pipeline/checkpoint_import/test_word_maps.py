@@ -19,6 +19,8 @@ from tests.pipeline.checkpoint_import.originals import tutorial
 from tests.pipeline.checkpoint_import.saving import save
 from tests.pipeline.checkpoint_import.test_importer_errors import checkpoint, decoder, said
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["checkpoint"]
 
 BROKEN = {

@@ -21,6 +21,8 @@ from pipeline.media.images import decode_still
 from tests.pipeline.jobs import caption, captions, command, run, write_stills
 from tests.services.s3 import S3Server
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Terminal:

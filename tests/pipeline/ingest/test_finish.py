@@ -100,6 +100,7 @@ def test_nothing_to_do_is_success_and_writes_nothing(drop: Drop) -> None:
     assert not drop.out.exists() or times(drop.out) == {}
 
 
+@pytest.mark.slow
 def test_the_steps_as_command_lines(drop: Drop, tiny_model: Path) -> None:
     write_stills(drop.incoming / "album", 2)
     env = {"GPUCAPT_MODEL": str(tiny_model), "GPUCAPT_SETTLE": "0", "GPUCAPT_PROGRESS": "none"}

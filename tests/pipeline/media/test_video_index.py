@@ -18,7 +18,7 @@ from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 from tests.media import ffmpeg, write_video
 
-pytestmark = pytest.mark.needs("ffmpeg")
+pytestmark = [pytest.mark.needs("ffmpeg"), pytest.mark.slow]
 
 ALL = Selection(every=None)
 SELECTIONS = [ALL, Selection(every=0.5), Selection(every=0.7), Selection(fps=3), Selection(every=2.5)]

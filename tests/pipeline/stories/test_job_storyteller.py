@@ -33,6 +33,8 @@ from tests.pipeline.jobs import (
 from tests.pipeline.report_rows import film_row, info
 from tests.services.failing_endpoint import failing_endpoint, hangs, refuses, says
 
+pytestmark = pytest.mark.slow
+
 TOLD = says("Somebody has painted squares ", "in all the colours there are.")
 
 

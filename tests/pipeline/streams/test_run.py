@@ -30,6 +30,8 @@ from tests.pipeline.streams.cameras import NetworkCamera, free_port, sender
 from tests.pipeline.streams.rtsp import RtspCamera
 from tests.pipeline.streams.runs import everything, segments, stream_command, watch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

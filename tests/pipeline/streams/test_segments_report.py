@@ -11,7 +11,7 @@ from tests.pipeline.streams.cameras import NetworkCamera
 from tests.pipeline.streams.runs import segments, watch
 from tests.services.browser import chromium
 
-pytestmark = pytest.mark.needs("chromium")
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 
 
 def test_a_segment_s_report_speaks_of_a_stream_and_works(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tests.pipeline.captioned import SUBJECTS, make_dataset
 
 pytest.importorskip("lightning")
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 name: mini
 encoder: shufflenet_v2_x0_5

@@ -24,6 +24,8 @@ from tests.pipeline.captioned import make_dataset
 
 pytest.importorskip("lightning")
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "encoder": "mobilenet_v2",
     "embedding-size": 16,

@@ -34,6 +34,8 @@ from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from pipeline.datasets.batch_sampler import EpochBatches, Pick
 from tests.model.tiny import WORDS
 
+pytestmark = pytest.mark.slow
+
 PICTURES = 18
 RECIPE = Recipe.from_dict(
     {

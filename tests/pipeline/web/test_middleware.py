@@ -11,6 +11,8 @@ import pytest
 from tests.pipeline.web.pictures import error_of, picture, send
 from tests.services.gpucapt_server import Server, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def closed(model: Path) -> Iterator[Server]:

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.pipeline.jobs import command, run
 from tests.pipeline.web.pictures import error_of, picture, send
 from tests.services.gpucapt_server import Server, started
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_answers_at_once_and_captions_when_the_model_is_loaded(model: Path) -> None:

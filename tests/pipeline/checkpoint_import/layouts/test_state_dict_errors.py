@@ -15,6 +15,8 @@ from pipeline.errors import BadInput
 from tests.pipeline.checkpoint_import.originals import captionbot, show_and_tell
 from tests.pipeline.checkpoint_import.originals.lessons import WORDS, pickled
 
+pytestmark = pytest.mark.slow
+
 State = dict[str, torch.Tensor]
 
 

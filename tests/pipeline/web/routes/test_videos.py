@@ -17,6 +17,8 @@ from tests.pipeline.jobs import RESOURCES, captions
 from tests.pipeline.web.pictures import error_of
 from tests.services.gpucapt_server import Server, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:

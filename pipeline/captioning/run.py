@@ -62,8 +62,6 @@ class CaptionRun:
                 job.run()
             if outcomes.totals.sources == 0:
                 raise GpucaptError(f"there is nothing to caption in {self.source}: no video and no picture")
-            # A run that was killed after its last source has left no table: the next one makes up for it.
-            untold = next(destination.list("runs/"), None) is None
             run = Run(
                 new_run_id(),
                 location(self.source),
@@ -75,7 +73,15 @@ class CaptionRun:
                 self.settings.of_result("video"),
                 time.monotonic() - began,
             )
-            return conclude(run, outcomes, destination, is_news=untold)
+            return conclude(run, outcomes, destination, is_news=_is_untold(destination))
+
+
+def _is_untold(destination: Storage) -> bool:
+    """Whether no run has said how it ended: one that was killed after its last source left no summary.
+
+    The summary is the last file of a run.
+    """
+    return all(entry.name != "summary.json" for entry in destination.list("runs/"))
 
 
 def conclude(run: Run, outcomes: Outcomes, destination: Storage, *, is_news: bool = False) -> int:

@@ -87,6 +87,18 @@ def test_a_second_run_does_nothing(source: Path, tmp_path: Path, tiny_model: Pat
     assert times(out) == before
 
 
+def test_the_next_run_tells_of_one_that_was_killed_before_its_summary(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    album, out = write_stills(tmp_path / "album", 2), tmp_path / "out"
+    caption(album, out, tiny_model)
+    [told] = (out / "runs").glob("*/summary.json")
+    told.unlink()
+    assert (told.parent / "captions.csv").is_file()
+    assert caption(album, out, tiny_model) == 0
+    assert summary(out)["counts"]["already_done"] == 1
+
+
 def test_a_later_run_tidies_up_behind_one_killed_after_its_manifest(tmp_path: Path, tiny_model: Path) -> None:
     album, out = write_stills(tmp_path / "album", 2), tmp_path / "out"
     caption(album, out, tiny_model)

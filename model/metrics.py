@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -72,7 +71,7 @@ def cider(candidates: Mapping[str, str], references: CaptionsByImage) -> float:
 def _meteor(truth: CaptionsByImage, said: CaptionsByImage) -> tuple[float, list[float]]:
     from pycocoevalcap.meteor import meteor
 
-    # As its constructor does, but for the language: a Java of another one writes and reads 0,5 for 0.5.
+    # As its constructor does, but for the language: METEOR writes 7.0, where a German Java reads 7,0 only.
     scorer = meteor.Meteor.__new__(meteor.Meteor)
     scorer.meteor_p = subprocess.Popen(
         ["java", *_IN_ENGLISH, "-jar", "-Xmx2G", meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"],
@@ -94,5 +93,9 @@ def _meteor(truth: CaptionsByImage, said: CaptionsByImage) -> tuple[float, list[
 
 
 def has_java() -> bool:
-    """Whether METEOR can run."""
-    return shutil.which("java") is not None
+    """Whether METEOR can run: whether Java works, as its file may be a version manager's shim."""
+    try:
+        done = subprocess.run(["java", "-version"], stdin=subprocess.DEVNULL, capture_output=True)
+    except OSError:
+        return False
+    return done.returncode == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -47,10 +48,14 @@ def test_meteor_is_counted_where_java_is_whatever_language_it_speaks(monkeypatch
     assert scores.corpus["METEOR"] == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["a shim that fails", "none"])
 def test_without_java_meteor_is_said_to_be_left_out(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(metrics, "has_java", lambda: False)
+    if there:
+        (tmp_path / "java").write_text("#!/bin/sh\nexit 127\n")
+        (tmp_path / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     with caplog.at_level(logging.WARNING):
         scores = score_captions({"1": "a dog"}, REFERENCES)
     assert "METEOR" not in scores.corpus

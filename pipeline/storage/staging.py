@@ -6,9 +6,7 @@ temporary folder first; what they write there is sent when it is whole.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -28,10 +26,6 @@ log = logging.getLogger("gpucapt")
 _LAST = ("config.json", "dataset.json", "export.json")
 """Files that say that the rest of their folder is whole: never there without it."""
 _BETWEEN_SAVES_S = 60.0
-_HANDED_DOWN = "_GPUCAPT_FETCHED"
-"""The variable that tells processes which train together what the one that started them has staged: a JSON
-object from URL to folder. A URL is never part of a variable's name, which cannot hold "=".
-"""
 LARGEST_BYTES = 1 << 30
 """No still is larger; a film is, and would fill the memory before it is known to be none."""
 
@@ -62,18 +56,11 @@ def input_file(url: str) -> Iterator[Path]:
 
 @contextmanager
 def input_folder(url: str, *, wanted: Callable[[str], bool] = _everything) -> Iterator[Path]:
-    """A folder to read: of one in an object store the wanted keys, fetched first.
-
-    Processes that this one starts (one for each GPU) and that ask for the same get the same files.
-    """
+    """A folder to read: of one in an object store the wanted keys, fetched first."""
     if not is_s3(url):
         yield local(url)
         return
-    there = _handed_down(url)
-    if there is not None:
-        yield there
-        return
-    with _scratch(url) as folder, _hand_down(url, folder):
+    with _scratch(url) as folder:
         _fetch_all(open_storage(url), folder, url, wanted)
         yield folder
 
@@ -86,7 +73,7 @@ class Output:
     url: str
     """How to name it to people."""
     storage: Storage | None = None
-    """Where it is sent to; None where it is the folder itself, or another process sends it."""
+    """Where it is sent to; None where it is the folder itself."""
     _sent: dict[str, tuple[int, int]] = field(default_factory=dict)
     _saved_at: float = 0.0
 
@@ -153,13 +140,9 @@ def output_folder(url: str, *, also_when_failed: bool = False) -> Iterator[Outpu
     if not is_s3(url):
         yield Output(local(url), url)
         return
-    there = _handed_down(url)
-    if there is not None:
-        yield Output(there, url)
-        return
     storage = open_storage(url)
     storage.check_place()
-    with _scratch(url) as folder, _hand_down(url, folder):
+    with _scratch(url) as folder:
         output = Output(folder, storage.url, storage)
         try:
             yield output
@@ -292,31 +275,3 @@ def fetch_entry(storage: Storage, entry: Entry, path: Path, url: str) -> None:
             f"{url} cannot be kept in {one_line(str(path.parent))}: {error.strerror};"
             " set GPUCAPT_SPOOL to a folder on another disk"
         ) from error
-
-
-def _all_handed_down() -> dict[str, str]:
-    """The folders that this process, or the one that started it, has staged: by URL, as it was written."""
-    found: dict[str, str] = json.loads(os.environ.get(_HANDED_DOWN) or "{}")
-    return found
-
-
-def _handed_down(url: str) -> Path | None:
-    there = _all_handed_down().get(url)
-    return Path(there) if there else None
-
-
-@contextmanager
-def _hand_down(url: str, folder: Path) -> Iterator[None]:
-    """Tell the processes that this one starts meanwhile where the files of a URL lie."""
-    _set_handed_down({**_all_handed_down(), url: str(folder)})
-    try:
-        yield
-    finally:
-        _set_handed_down({other: path for other, path in _all_handed_down().items() if other != url})
-
-
-def _set_handed_down(folders: dict[str, str]) -> None:
-    if folders:
-        os.environ[_HANDED_DOWN] = json.dumps(folders)  # ASCII alone: NUL and all that is no ASCII is escaped
-    else:
-        os.environ.pop(_HANDED_DOWN, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from pipeline.training.stopped import TrainingStopped
 
 if TYPE_CHECKING:
     from pipeline.training.run import Trained
+
+
+log = logging.getLogger(__name__)
 
 
 def load_recipe(url: str | None, overrides: dict[str, Any]) -> Recipe:
@@ -77,16 +81,27 @@ def run_train(
         start = None if init_from is None else resolve_model(init_from).directory
         with staging.input_folder(data, wanted=_but_for("test")) as folder:
             if count > 1:
-                return launcher.train_together(
-                    count, data, out, output, recipe, resume=resume, init_from=start
+                trained = launcher.train_together(
+                    count, folder, output, recipe, resume=resume, init_from=start
                 )
-            from model.training.stop_on_signal import StoppedBySignal
-            from pipeline.training.run import train
+            else:
+                trained = _train_here(folder, output, recipe, resume=resume, init_from=start)
+    if not launched:  # else who started this process tells it, by the name that the user gave
+        log.info("%s: the best network, validation CIDEr %.3f", trained.checkpoint, trained.val_cider)
+    return trained
 
-            try:
-                return train(folder, output, recipe, resume=resume, init_from=start)
-            except StoppedBySignal as stopped:
-                raise TrainingStopped(stopped.signal_number) from stopped
+
+def _train_here(
+    data: Path, output: staging.Output, recipe: Recipe, *, resume: bool, init_from: Path | None
+) -> Trained:
+    """Train in this process. Raises TrainingStopped after a signal."""
+    from model.training.stop_on_signal import StoppedBySignal
+    from pipeline.training.run import train
+
+    try:
+        return train(data, output, recipe, resume=resume, init_from=init_from)
+    except StoppedBySignal as stopped:
+        raise TrainingStopped(stopped.signal_number) from stopped
 
 
 def _but_for(*splits: str) -> Callable[[str], bool]:

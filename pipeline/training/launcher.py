@@ -84,15 +84,17 @@ def count(processes: str, device: str) -> int:
 
 def train_together(
     count: int,
-    data: str,
-    out: str,
+    data: Path,
     output: staging.Output,
     recipe: Recipe,
     *,
     resume: bool,
     init_from: Path | None,
 ) -> Trained:
-    """Train in `count` processes. Raises GpucaptError where one fails, TrainingStopped after a signal."""
+    """Train in `count` processes, from the folder `data` into that of `output`.
+
+    Raises GpucaptError where one fails, TrainingStopped after a signal.
+    """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -107,7 +109,8 @@ def train_together(
                 f"--processes {count} needs as many GPUs; here are {torch.cuda.device_count()}."
             )
     write_recipe(output.path, recipe)
-    arguments = ["-m", "pipeline", "train", data, out, "--recipe", str(output.path / "recipe.yaml")]
+    arguments = ["-m", "pipeline", "train", str(data), str(output.path)]
+    arguments += ["--recipe", str(output.path / "recipe.yaml")]
     arguments += ["--resume"] if resume else []
     arguments += ["--init-from", str(init_from)] if init_from else []
     log.info("training in %d processes", count)

@@ -7,24 +7,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from model.errors import GpucaptError
 from pipeline.models.checkpoint_cache import checkpoint_folder
-from pipeline.storage import staging
 from pipeline.storage.base import Storage
-from pipeline.storage.local import LocalStorage
 from pipeline.storage.open import open_storage
-from pipeline.storage.staging import input_folder
 from tests.pipeline.captioned import make_dataset
 from tests.pipeline.jobs import caption_command, command, environment, run, start, write_stills
 from tests.pipeline.training.test_job import RECIPE
@@ -180,6 +172,8 @@ def test_from_a_dataset_to_scores_in_an_object_store(bucket: str, tmp_path: Path
     scored = succeed(command("evaluate", f"{root}/run/checkpoint", f"{root}/data", "--out", f"{root}/scores"))
     assert json.loads(store.read("scores/scores.json"))["scores"] == json.loads(scored.stdout)
     assert len(store.read("scores/captions.jsonl").splitlines()) == 6
+    succeed(command("evaluate", f"{root}/run/checkpoint", f"{root}/data", "--out", f"{root}/data"))
+    assert len(store.read("data/captions.jsonl").splitlines()) == 6, "beside what was read"
     parts = [part for key in keys(store) for part in key.split("/")]
     hidden = {part for part in parts if part.startswith(".") or part.endswith(".part")}
     assert hidden == {".training"}
@@ -245,52 +239,6 @@ def test_an_upload_is_taken_back_when_the_process_is_told_to_stop(
     assert process.returncode != 0
     assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
     assert keys(open_storage(f"s3://{bucket}")) == []
-
-
-ODD = ("date=2026-01-01/", "a=b=c", "=", "new\nline", "nul\0", "bücher/猫", "stray\udcff", "")
-URLS = st.text(st.characters(exclude_categories=()), max_size=40).map(lambda key: f"s3://bucket/{key}")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What every s3:// URL leads to meanwhile: a folder with one file."""
-    folder = tmp_path_factory.mktemp("store")
-    (folder / "dataset.json").write_text("{}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(staging, "open_storage", lambda url: LocalStorage(folder))
-        yield folder
-
-
-@settings(deadline=None)
-@given(st.lists(URLS, min_size=1, max_size=4, unique=True))
-def test_what_is_fetched_is_fetched_once_whatever_its_url_holds(store: Path, urls: list[str]) -> None:
-    before = dict(os.environ)
-    with ExitStack() as stack:
-        folders = [stack.enter_context(input_folder(url)) for url in urls]
-        assert len(set(folders)) == len(urls)
-        for url, folder in zip(urls, folders, strict=True):
-            with input_folder(url) as again:
-                assert again == folder
-                assert (again / "dataset.json").read_text() == "{}"
-    assert dict(os.environ) == before
-
-
-def test_a_process_that_is_started_meanwhile_finds_what_was_fetched(store: Path) -> None:
-    urls = [f"s3://bucket/{key}" for key in ODD]
-    code = (
-        "import json, sys\nfrom contextlib import ExitStack\n"
-        "from pipeline.storage.staging import input_folder\n"
-        "with ExitStack() as stack:\n"
-        "    urls = json.load(sys.stdin)\n"
-        "    print(json.dumps([str(stack.enter_context(input_folder(url))) for url in urls]))"
-    )
-    with ExitStack() as stack:
-        folders = [str(stack.enter_context(input_folder(url))) for url in urls]
-        done = subprocess.run(
-            [sys.executable, "-c", code], input=json.dumps(urls), text=True, capture_output=True, check=False
-        )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == folders
 
 
 @pytest.mark.parametrize("far", [True, False], ids=["object store", "folder"])

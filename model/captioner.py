@@ -141,8 +141,16 @@ def load_network(directory: Path) -> tuple[CheckpointConfig, Vocabulary, Caption
     """Read a checkpoint into a network in fp32 and eval mode on the CPU."""
     config = CheckpointConfig.from_json(read_config(directory))
     vocabulary = read_vocabulary(directory)
-    with _Unfilled():  # no time for random weights: the checkpoint has them all
-        network = build_network(config, vocabulary)
+    try:
+        with _Unfilled():  # no time for random weights: the checkpoint has them all
+            network = build_network(config, vocabulary)
+    except GpucaptError as error:
+        raise GpucaptError(f"{directory}: {error}") from error
+    except (AttributeError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise GpucaptError(
+            f"{directory}: config.json describes no network that can be built ({why})"
+        ) from error
     # Copies: what is read may lie in the file, which another version may replace.
     tensors = {
         name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)

@@ -166,6 +166,22 @@ def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path) -> None:
         load_captioner(directory)
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [("decoder", "hidden_size", 10**9), ("decoder", "hidden_size", -1), ("decoder", "attention_size", "a")],
+)
+def test_a_config_that_no_network_can_be_built_from_is_one_line(
+    tmp_path: Path, part: str, field: str, value: object
+) -> None:
+    directory = make_tiny_checkpoint(tmp_path / "checkpoint")
+    content = json.loads((directory / "config.json").read_text())
+    content[part]["options"][field] = value
+    (directory / "config.json").write_text(json.dumps(content))
+    with pytest.raises(GpucaptError) as caught:
+        load_captioner(directory)
+    assert "\n" not in str(caught.value) and str(directory) in str(caught.value)
+
+
 def test_reading_a_config_needs_no_torch(checkpoint: Path) -> None:
     assert read_config(checkpoint)["encoder"]["name"] == "mobilenet_v2"
 

@@ -77,11 +77,17 @@ class CaptionRun:
 
 
 def _is_untold(destination: Storage) -> bool:
-    """Whether no run has said how it ended: one that was killed after its last source left no summary.
+    """Whether the latest run has not said how it ended, or there was none.
 
-    The summary is the last file of a run.
+    One that was killed after its last source left no summary, which is the last file of a run. Names of runs
+    sort by time.
     """
-    return all(entry.name != "summary.json" for entry in destination.list("runs/"))
+    latest, told = "", False
+    for entry in destination.list("runs/"):
+        run = entry.key.split("/")[1]
+        told = entry.name == "summary.json" or (told and run == latest)
+        latest = run
+    return not told
 
 
 def conclude(run: Run, outcomes: Outcomes, destination: Storage, *, is_news: bool = False) -> int:

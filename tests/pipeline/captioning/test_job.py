@@ -99,6 +99,19 @@ def test_the_next_run_tells_of_one_that_was_killed_before_its_summary(
     assert summary(out)["counts"]["already_done"] == 1
 
 
+def test_the_latest_run_is_told_of_although_others_were(tmp_path: Path, tiny_model: Path) -> None:
+    album, out = write_stills(tmp_path / "album", 2), tmp_path / "out"
+    for second in range(2):
+        write_still(album / f"more {second}.png", second)
+        caption(album, out, tiny_model)
+        [run] = (run for run in (out / "runs").iterdir() if not run.name.startswith("2020"))
+        latest = run.rename(run.with_name(f"20200101T00000{second}Z-000000"))
+    (latest / "summary.json").unlink()
+    for _ in range(2):
+        assert caption(album, out, tiny_model) == 0
+        assert len(list((out / "runs").iterdir())) == 3, "told once"
+
+
 def test_a_later_run_tidies_up_behind_one_killed_after_its_manifest(tmp_path: Path, tiny_model: Path) -> None:
     album, out = write_stills(tmp_path / "album", 2), tmp_path / "out"
     caption(album, out, tiny_model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,10 @@ def chromium(*arguments: str) -> Iterator[Browser]:
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=[*_ARGUMENTS, *arguments]
+            executable_path=shutil.which("chromium"),
+            args=[*_ARGUMENTS, *arguments],
+            # It makes a socket there, whose path may have 107 bytes.
+            env={**os.environ, "TMPDIR": "/tmp"},
         )
         yield launched
         launched.close()

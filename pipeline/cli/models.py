@@ -66,6 +66,8 @@ def promote(
 ) -> None:
     """Register a model and make it the champion, which jobs use when no model is named.
 
+    The registry is where GPUCAPT_MODELS says: a folder or s3://bucket/prefix.
+
     The last line is JSON: {"promoted": …, "version": …, "champion": …, "why": …}. That the champion
     is better, and stays, is no error.
     """
@@ -87,7 +89,7 @@ def promote(
 
 
 def rollback() -> None:
-    """Make the previous champion the champion again.
+    """Make the previous champion of the registry (GPUCAPT_MODELS) the champion again.
 
     The last line is JSON: {"champion": …, "withdrawn": …}.
     """
@@ -99,7 +101,10 @@ def rollback() -> None:
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of them, as JSON.")] = False,
 ) -> None:
-    """List the registered models, the latest first, and which of them is the champion."""
+    """List the registered models, the latest first, and which of them is the champion.
+
+    The registry is where GPUCAPT_MODELS says: a folder or s3://bucket/prefix.
+    """
     from pipeline.models.registry import Registry
 
     registry = Registry.required()

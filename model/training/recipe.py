@@ -175,7 +175,7 @@ class Recipe:
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Build from a mapping; a name that is not a field is an error, not ignored."""
         known = {one.name for one in fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(map(str, set(values) - known))
         if unknown:
             raise GpucaptError(
                 f"The recipe has no {', '.join(unknown)}. Known are: {', '.join(sorted(known))}."

@@ -37,6 +37,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
         raise GpucaptError(f"{path}: there is no such recipe.") from error
+    except OSError as error:
+        raise GpucaptError(f"{path} cannot be read as a recipe: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise GpucaptError(f"{path} is not a recipe: it is no text in UTF-8.") from error
     except yaml.YAMLError as error:
         raise GpucaptError(f"{path} is not valid YAML ({str(error).splitlines()[0]}).") from error
     if not isinstance(values, dict):

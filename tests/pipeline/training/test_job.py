@@ -192,6 +192,16 @@ def test_ctrl_c_saves_and_stops(data: Path) -> None:
     assert len([row for row in metrics(out) if row["stage"] == "decoder"]) == before + 1
 
 
+def test_what_cannot_be_read_as_a_recipe_is_one_line(data: Path, tmp_path: Path) -> None:
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("encoder: für".encode("latin-1"))
+    for recipe, reason in ((tmp_path, "cannot be read as a recipe"), (latin, "no text in UTF-8")):
+        done = train(data, tmp_path / "run", "--recipe", recipe)
+        assert done.returncode == 1
+        assert reason in done.stderr.splitlines()[-1]
+        assert "internal error" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("recipe", "reason"),
     [
@@ -199,6 +209,7 @@ def test_ctrl_c_saves_and_stops(data: Path) -> None:
         ("epochs: many", "epochs must be int"),
         ("batch_size: 0", "batch_size must be at least 1"),
         ("- 1", "not a recipe"),
+        ("1: 2", "The recipe has no 1"),
         ("a: [", "not valid YAML"),
         ("encoder: vgg99", "no encoder 'vgg99'"),
         ("rate_schedule: stairs", "rate_schedule cannot be 'stairs'"),

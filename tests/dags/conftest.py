@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -95,6 +96,8 @@ def airflow_environment(home: Path, **settings: str) -> dict[str, str]:
         **kept,
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        # Where there is no airflow.cfg, components that start at the same time would each invent a key.
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(bytes(32)).decode(),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
@@ -115,6 +118,7 @@ def make_database(home: Path) -> None:
     with (kept / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (kept / "empty.db").is_file():
+            (kept / "airflow.db").unlink(missing_ok=True)  # of a migration that was killed
             migrate(airflow_environment(kept))
             (kept / "airflow.db").rename(kept / "empty.db")
     shutil.copyfile(kept / "empty.db", home / "airflow.db")

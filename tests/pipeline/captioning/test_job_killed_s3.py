@@ -65,10 +65,14 @@ class Place:
         for attempt in range(8):
             prefix = f"{out}/{attempt}"
             worker = self.start(prefix, GPUCAPT_LEASE=str(lease))
-            wait_until(partial(self._has, prefix, moment))
-            if worker.stop():
+            wait_until(partial(self._is_past, worker, prefix, moment))
+            if worker.is_running and worker.stop():
                 return prefix, worker
         raise AssertionError("no worker was caught at work")
+
+    def _is_past(self, worker: Worker, prefix: str, moment: str) -> bool:
+        """Whether the moment has come, or may have gone by unseen."""
+        return self._has(prefix, moment) or not worker.is_running
 
     def _has(self, prefix: str, beginning: str) -> bool:
         return any(key.startswith(beginning) for key in self.listed(prefix))

@@ -38,6 +38,8 @@ from tests.pipeline.jobs import (
     write_stills,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:

@@ -14,6 +14,9 @@ from model.training.recipe import Recipe
 from pipeline.cli.main import app
 from tests.pipeline.jobs import command, run
 
+pytestmark = pytest.mark.slow
+
+
 WITHOUT_DEFAULT = {
     *("--fps", "--max-frames", "--limit", "--if-better", "--token", "--recipe", "--init-from"),
     *("--from", "--text", "--steer", "--markdown"),

@@ -16,6 +16,9 @@ from pipeline.stories import Story
 from pipeline.stories.files import tell_story
 from tests.pipeline.jobs import caption, command, manifest, rows, run, write_stills
 
+pytestmark = pytest.mark.slow
+
+
 HEAVY = ("torch", "cv2", "numpy", "PIL", "matplotlib", "boto3", "h5py", "jinja2", "airflow")
 
 

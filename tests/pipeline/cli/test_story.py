@@ -20,6 +20,9 @@ from tests.pipeline.jobs import command, environment, write_stills
 from tests.pipeline.report_rows import film_row, write
 from tests.services.failing_endpoint import failing_endpoint, refuses, says
 
+pytestmark = pytest.mark.slow
+
+
 TEXT = "a dog runs on a beach\na boy throws a ball\nthe dog catches the ball\n"
 
 

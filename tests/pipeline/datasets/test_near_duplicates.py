@@ -18,6 +18,9 @@ from pipeline.datasets.near_duplicates import MOST_BITS, alike, suspected
 from pipeline.datasets.preprocess import Preprocessing, preprocess
 from tests.media import PHOTOGRAPHS, photograph
 
+pytestmark = pytest.mark.slow
+
+
 SETTINGS = Preprocessing(min_word_freq=0, image_size=64, workers=2)
 
 

@@ -34,6 +34,8 @@ from tests.pipeline.jobs import (
     write_stills,
 )
 
+pytestmark = pytest.mark.slow
+
 
 class Drop(Rounds):
     """A drop folder with what is beside it."""

@@ -7,11 +7,16 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from pipeline.ingest.plan import Planning
 from pipeline.ingest.settle import COARSE_S, wait_for_arrivals
 from pipeline.records.settings import CaptionSettings
 from pipeline.storage.open import open_storage
 from tests.pipeline.jobs import write_stills
+
+pytestmark = pytest.mark.slow
+
 
 SETTLE_S = 1.5
 

@@ -102,6 +102,7 @@ def test_every_setting_reads_sizes_alike(name: str, monkeypatch: pytest.MonkeyPa
         assert len(str(told.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_option", [True, False], ids=["option", "variable"])
 def test_shards_have_sizes_of_the_same_meaning(by_option: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []

@@ -26,6 +26,9 @@ from tests.services.failing_endpoint import (
     says,
 )
 
+pytestmark = pytest.mark.slow
+
+
 STORY = ("A dog wakes up ", "and runs out ", "into the grass.")
 KEY = "sk-very-secret-0123456789"
 

@@ -14,6 +14,8 @@ from pipeline.streams.capture import MOST_WAITING, Capture
 from pipeline.streams.segments import segments
 from tests.pipeline.streams.cameras import NetworkCamera
 
+pytestmark = pytest.mark.slow
+
 
 def wait_for(is_so: Callable[[], object]) -> None:
     """Wait until something is so; a busy machine has its time."""

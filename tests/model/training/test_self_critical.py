@@ -85,7 +85,7 @@ def test_what_earns_more_becomes_likelier(captioner: tuple[Vocabulary, CaptionNe
     torch.manual_seed(0)
     optimizer = torch.optim.Adam(network.decoder.parameters(), lr=0.003)
     earned = []
-    for _ in range(60):
+    for _ in range(120):
         drawn, lengths = draw(words, network, seen, longest=8)
         rewards = score_drawn(reward, torch.arange(8), drawn, lengths)
         forced = network.decoder(seen, drawn, lengths)

@@ -166,6 +166,7 @@ def _last_known(work: Work) -> KnownFrame | None:
 def _prepared(frame: Frame, captioner: Captioner, row_position: int) -> _Item:
     """The row of a frame, which in a piece of a film has another position there than in the film."""
     row = Row(row_position, frame.frame, frame.timestamp_s, "", [], 0.0, frame.etag)
+    row.end_s, row.is_alike, row.gap = frame.end_s, frame.is_alike, frame.gap
     if is_illustrated(frame.position):
         row.thumbnail = thumbnail(frame.image)
     return row, captioner.prepare(frame.image)

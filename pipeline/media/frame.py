@@ -25,6 +25,12 @@ class Frame:
     """(height, width, 3), RGB, upright."""
     etag: str | None = None
     """The still's; None for videos."""
+    end_s: float | None = None
+    """Where the scene or the window ends that the frame stands for, which begins at ``timestamp_s``."""
+    is_alike: bool = False
+    """Whether it looks like the selected frame before it."""
+    gap: tuple[float, float] | None = None
+    """The stretch right before it, in seconds, of which nothing could be decoded."""
 
 
 class Feed(Protocol):

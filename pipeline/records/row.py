@@ -12,6 +12,7 @@ import binascii
 import json
 from dataclasses import dataclass
 
+from model.confidence import confidence
 from model.errors import GpucaptError
 
 MAX_ILLUSTRATED = 300
@@ -27,6 +28,10 @@ class Row:
     stills. ``log_prob`` is the caption's natural-log probability. ``attention`` holds
     ``len(words) * grid[0] * grid[1]`` bytes in C order: a (height, width) map for each word. ``thumbnail`` is
     a JPEG. A bad still has ``error`` set, an empty caption and no words.
+
+    A row that stands for a scene has ``end_s``, its end in seconds, and ``timestamp_s`` is its beginning. Two
+    fields stay inside: ``is_alike`` says that the frame looks like the one of the row before, ``gap`` is the
+    stretch (from, to) in seconds right before the frame of which nothing could be decoded.
     """
 
     position: int
@@ -40,6 +45,17 @@ class Row:
     grid: tuple[int, int] | None = None
     thumbnail: bytes | None = None
     error: str | None = None
+    end_s: float | None = None
+    is_alike: bool = False
+    gap: tuple[float, float] | None = None
+
+    @property
+    def confidence(self) -> float:
+        """How sure the model was of the caption, from 0 to 1, to four decimals.
+
+        Of ``log_prob`` as files have it, so that whoever reads them finds the same.
+        """
+        return round(confidence(round(self.log_prob, 4), len(self.words)), 4)
 
     def to_json(self) -> str:
         """Return the row as one line of JSON, without a line break; bytes become base64."""
@@ -61,6 +77,12 @@ class Row:
             fields["thumbnail"] = base64.b64encode(self.thumbnail).decode("ascii")
         if self.error is not None:
             fields["error"] = self.error
+        if self.end_s is not None:
+            fields["end_s"] = self.end_s
+        if self.is_alike:
+            fields["alike"] = True
+        if self.gap is not None:
+            fields["gap"] = list(self.gap)
         # ASCII on purpose: a lone surrogate, as a strange file name may hold, survives only as an escape.
         return json.dumps(fields, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -72,7 +94,7 @@ class Row:
         """
         try:
             fields = json.loads(line)
-            grid = fields.get("grid")
+            grid, end_s, gap = fields.get("grid"), fields.get("end_s"), fields.get("gap")
             return cls(
                 position=int(fields["position"]),
                 frame=_frame(fields["frame"]),
@@ -85,6 +107,9 @@ class Row:
                 grid=None if grid is None else (int(grid[0]), int(grid[1])),
                 thumbnail=_bytes(fields.get("thumbnail")),
                 error=_text(fields.get("error")),
+                end_s=None if end_s is None else float(end_s),
+                is_alike=bool(fields.get("alike", False)),
+                gap=None if gap is None else (float(gap[0]), float(gap[1])),
             )
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, binascii.Error) as error:
             raise GpucaptError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,9 @@ rows = st.builds(
     grid=st.none() | st.tuples(st.integers(1, 20), st.integers(1, 20)),
     thumbnail=st.none() | st.binary(max_size=200),
     error=st.none() | any_text,
+    end_s=st.none() | st.floats(0, 1e9),
+    is_alike=st.booleans(),
+    gap=st.none() | st.tuples(st.floats(0, 1e9), st.floats(0, 1e9)),
 )
 
 
@@ -31,6 +36,22 @@ def test_a_row_read_back_is_the_row_written(row: Row) -> None:
     line = row.to_json()
     assert "\n" not in line and "\r" not in line
     assert Row.from_json(line) == row
+
+
+def test_a_row_that_an_earlier_version_wrote_is_read() -> None:
+    line = '{"position":3,"frame":75,"timestamp_s":3.0,"caption":"a dog","words":["a","dog"],"log_prob":-1.5}'
+    assert Row.from_json(line) == Row(3, 75, 3.0, "a dog", ["a", "dog"], -1.5)
+
+
+def test_what_few_rows_have_takes_no_room_in_the_others() -> None:
+    assert not {"end_s", "alike", "gap"} & set(json.loads(Row(0, 0, 0.0, "", [], 0.0).to_json()))
+
+
+@given(rows)
+def test_confidence_can_be_told_from_what_files_say(row: Row) -> None:
+    said = Row(0, 0, 0.0, row.caption, row.words, round(row.log_prob, 4))
+    assert 0 <= row.confidence <= 1
+    assert row.confidence == said.confidence == round(row.confidence, 4)
 
 
 @pytest.mark.parametrize(

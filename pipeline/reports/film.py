@@ -9,6 +9,7 @@ from pipeline.records.row import Row
 from pipeline.reports.subtitles import Cue, CueMaker
 from pipeline.reports.text import printable, script_json, single_spaced
 from pipeline.stories.scenes import condense, find_scenes
+from pipeline.stories.shots import shots
 
 MOST_CHAPTERS = 40
 _FEWEST_CHAPTERS = 3
@@ -38,7 +39,7 @@ class PageCues:
     def add(self, row: Row) -> None:
         """Take the next row of the film."""
         if row.timestamp_s is not None:
-            self._keep(self._maker.add(row.timestamp_s, row.caption))
+            self._keep(self._maker.add(row))
 
     def finish(self) -> list[Cue]:
         """Return the cues, after the last row."""
@@ -57,7 +58,7 @@ class PageCues:
 
 def chapters(rows: Callable[[], Iterator[Row]]) -> list[Chapter]:
     """Return the scenes of a film in order, those that its story is told from; the shortest are joined."""
-    scenes = find_scenes(rows())
+    scenes = find_scenes(shots(rows()))
     length = scenes[-1].end - scenes[0].start if scenes else 0.0
     scenes = condense(scenes, max(_FEWEST_CHAPTERS, min(MOST_CHAPTERS, round(length / _CHAPTER_S))))
     return [Chapter(scene.start, scene.end, _sentence(scene.words)) for scene in scenes]

@@ -10,11 +10,7 @@ from pipeline.records.row import Row
 from pipeline.records.source_info import SourceInfo
 from pipeline.reports.tables import TableWriter
 from pipeline.reports.text import printable, single_spaced
-
-LAST_CUE_MS = 2000
-"""How long the last caption stays when nothing tells how far apart the frames are."""
-
-_LAST_CUE_BOUNDS_MS = (500, 10_000)
+from pipeline.stories.shots import ShotMaker, SteadyShot
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,50 +23,34 @@ class Cue:
 
 
 class CueMaker:
-    """Turns the frames of a video, in order, into cues.
+    """Turns the rows of a video, in order, into cues.
 
-    A cue lasts until the next frame with another caption. A frame without a caption ends the cue before it.
-    Of several frames with the same timestamp (or an earlier one, in a damaged stream) the last is shown. The
-    last cue lasts one more frame distance.
+    A cue is a shot with its surest caption; successive shots with the same one are one cue. A shot without
+    a caption has no cue, nor has one that is over when it begins: of several frames with the same timestamp
+    (or an earlier one, in a damaged stream) the last is shown.
     """
 
     def __init__(self) -> None:
-        self._start: int | None = None
-        self._text = ""
-        self._time = 0
-        self._gap = LAST_CUE_MS
+        self._shots = ShotMaker()
         self._held: Cue | None = None
 
-    def add(self, timestamp_s: float, caption: str) -> Cue | None:
-        """Take the next frame; return a cue when one is known to be whole."""
-        now = max(round(timestamp_s * 1000), 0)
-        text = single_spaced(caption)
-        if self._start is None:
-            self._start = self._time = now
-            self._text = text
-            return None
-        now = max(now, self._time)
-        self._gap = now - self._time or self._gap
-        self._time = now
-        if text == self._text:
-            return None
-        ended = self._end_cue(now)
-        self._start, self._text = now, text
-        return ended
+    def add(self, row: Row) -> Cue | None:
+        """Take the next row; return a cue when one is known to be whole."""
+        return self._joined(self._shots.add(row))
 
     def finish(self) -> list[Cue]:
         """Return the cues that are left, two at most."""
-        low, high = _LAST_CUE_BOUNDS_MS
-        ended = self._end_cue(self._time + min(max(self._gap, low), high))
-        return [cue for cue in (ended, self._held) if cue is not None]
+        left = [self._joined(self._shots.finish()), self._held]
+        return [cue for cue in left if cue is not None]
 
-    def _end_cue(self, end: int) -> Cue | None:
-        """Hold the cue that ends now and return the one held before, unless they are one."""
-        if self._start is None or not self._text or end <= self._start:
+    def _joined(self, shot: SteadyShot | None) -> Cue | None:
+        """Hold the cue of a shot and return the one held before, unless they are one."""
+        text = "" if shot is None else single_spaced(shot.row.caption)
+        if shot is None or not text or shot.end_ms <= shot.start_ms:
             return None
-        held, cue = self._held, Cue(self._start, end, self._text)
+        held, cue = self._held, Cue(shot.start_ms, shot.end_ms, text)
         if held is not None and held.text == cue.text and held.end_ms == cue.start_ms:
-            self._held = Cue(held.start_ms, end, cue.text)
+            self._held = Cue(held.start_ms, cue.end_ms, text)
             return None
         self._held = cue
         return held
@@ -84,7 +64,7 @@ class _Subtitles(TableWriter):
 
     def add(self, row: Row) -> None:
         if row.timestamp_s is not None:
-            cue = self._maker.add(row.timestamp_s, row.caption)
+            cue = self._maker.add(row)
             if cue is not None:
                 self._write_cue(cue)
 

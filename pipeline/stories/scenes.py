@@ -1,13 +1,12 @@
-"""Finds the scenes of a stream of captions: runs of frames that show the same thing."""
+"""Finds the scenes of a stream of shots: runs of them that show the same thing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from model.confidence import confidence
-from pipeline.records.row import Row
 from pipeline.stories.english import Phrase, content_words
+from pipeline.stories.shots import SteadyShot
 
 SAME_SCENE = 0.6
 """Captions that share this part of their meaningful words (Jaccard) are about the same thing."""
@@ -28,7 +27,7 @@ class Wording:
 
 @dataclass(slots=True)
 class Scene:
-    """A run of frames with captions alike. ``end`` is the time at which the next scene begins, in seconds."""
+    """A run of shots with captions alike, from ``start`` to ``end`` in seconds; all their frames count."""
 
     start: float
     end: float
@@ -54,9 +53,11 @@ class Scene:
         wordings = {text: replace(wording) for text, wording in self.wordings.items()}
         return replace(self, wordings=wordings)
 
-    def add(self, row: Row, words: tuple[str, ...]) -> None:
-        self.frames += 1
-        self._count(" ".join(words), Wording(words, 1, confidence(row.log_prob, len(row.words))))
+    def add(self, shot: SteadyShot, words: tuple[str, ...]) -> None:
+        """Take the next shot, whose caption is that of all its frames, into this one."""
+        self.end = shot.end_ms / 1000
+        self.frames += shot.rows
+        self._count(" ".join(words), Wording(words, shot.rows, shot.rows * shot.row.confidence))
 
     def absorb(self, other: Scene) -> None:
         """Take a neighbouring scene into this one."""
@@ -82,29 +83,26 @@ def likeness(one: tuple[str, ...], other: tuple[str, ...]) -> float:
     return len(left & right) / len(left | right) if left | right else 0.0
 
 
-def find_scenes(rows: Iterable[Row]) -> list[Scene]:
+def find_scenes(shots: Iterable[SteadyShot]) -> list[Scene]:
     """Return the scenes of a source in order, at most some hundred however long it is.
 
-    Rows whose caption says nothing ("a") are passed over. A single odd frame in a scene does not part it.
+    Shots whose caption says nothing ("a") belong to the scene before. A single odd frame in a scene does not
+    part it.
     """
     scenes: list[Scene] = []
-    time, gap = 0.0, 1.0
-    for row in rows:
-        words = tuple(row.words) or tuple(row.caption.split())
-        if row.error is not None or not content_words(words):
+    for shot in shots:
+        words = tuple(shot.row.words) or tuple(shot.row.caption.split())
+        if not content_words(words):
+            if scenes:
+                scenes[-1].end = shot.end_ms / 1000
             continue
-        before, time = time, max(time, row.timestamp_s or 0.0)
-        gap = time - before or gap
-        if scenes:
-            scenes[-1].end = time
         if not scenes or likeness(scenes[-1].words, words) < SAME_SCENE:
-            scenes.append(Scene(time, time, 0))
+            start = shot.start_ms / 1000
+            scenes.append(Scene(start, start, 0))
             _join_around_flicker(scenes, words)
-        scenes[-1].add(row, words)
+        scenes[-1].add(shot, words)
         if len(scenes) > _MOST_SCENES:
             scenes = condense(scenes, _MOST_SCENES // 2)
-    if scenes:
-        scenes[-1].end = time + min(gap, 10.0)
     return _without_odd_frames(scenes)
 
 

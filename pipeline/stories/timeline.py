@@ -15,6 +15,7 @@ from pipeline.records.source_info import SourceInfo
 from pipeline.stories.english import root
 from pipeline.stories.lexicon import COMMON_NOUNS
 from pipeline.stories.scenes import SAME_SCENE, Scene, Wording, condense, find_scenes, likeness
+from pipeline.stories.shots import SteadyShot, shots
 
 TimelineKind = Literal["video", "stills", "text"]
 
@@ -98,7 +99,7 @@ def timeline_of(material: Material) -> Timeline:
         return Timeline("text", text=material.text.strip()[:LONGEST_TEXT])
     unsure_below = UNSURE_BELOW if material.info is None else material.info.unsure_below
     tally = _Tally()
-    scenes = find_scenes(tally.watch(material.rows))
+    scenes = find_scenes(tally.watch(shots(material.rows)))
     if (material.info is not None and material.info.kind == "video") or tally.timed:
         shown = _rounded(condense(scenes, MOST_KEPT))
         return Timeline("video", shown, tally.pictures, tally.common, unsure_below=unsure_below)
@@ -121,13 +122,15 @@ class _Tally:
         self.timed = False
         self._nouns: Counter[str] = Counter()
 
-    def watch(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            if row.error is None and row.words:
-                self.pictures += 1
+    def watch(self, shots: Iterable[SteadyShot]) -> Iterator[SteadyShot]:
+        for shot in shots:
+            row = shot.row
+            if row.words:
+                self.pictures += shot.rows
                 self.timed = self.timed or row.timestamp_s is not None
-                self._nouns.update({root(word) for word in row.words} & COMMON_NOUNS)
-            yield row
+                for noun in {root(word) for word in row.words} & COMMON_NOUNS:
+                    self._nouns[noun] += shot.rows
+            yield shot
 
     @property
     def common(self) -> tuple[str, int] | None:

@@ -40,7 +40,7 @@ def parse(text: str, point: str) -> list[Cue]:
 
 def cues_of(frames: list[tuple[float, str]]) -> list[Cue]:
     maker = CueMaker()
-    made = [maker.add(time, caption) for time, caption in frames]
+    made = [maker.add(row) for row in film(frames)]
     return [*(cue for cue in made if cue is not None), *maker.finish()]
 
 

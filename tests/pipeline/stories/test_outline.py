@@ -18,6 +18,7 @@ from pipeline.stories import Story, Turn, outline_story
 from pipeline.stories.english import Phrase, article, participle, plural, third_person
 from pipeline.stories.number_words import duration, number
 from pipeline.stories.scenes import condense, find_scenes
+from pipeline.stories.shots import shots
 from tests.pipeline.report_rows import bad_still, film_row, info, long_film, still_row
 
 DOG = "a brown dog is running through the grass"
@@ -145,7 +146,7 @@ def test_scenes_stay_few_however_long_the_film() -> None:
         film_row(place, f"a {words[place % 7]} at the {words[place % 5]}", illustrated=False)
         for place in range(3000)
     )
-    scenes = find_scenes(rows)
+    scenes = find_scenes(shots(rows))
     assert len(scenes) <= 200
     assert sum(scene.frames for scene in scenes) == 3000
     told = condense(scenes, 10)

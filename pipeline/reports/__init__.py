@@ -2,6 +2,6 @@
 
 from pipeline.records.source_info import SourceInfo
 from pipeline.reports.outputs import write_outputs
-from pipeline.reports.tables import CSV_COLUMNS, append_to_run_csv, run_csv_header
+from pipeline.reports.tables import CSV_COLUMNS
 
-__all__ = ["CSV_COLUMNS", "SourceInfo", "append_to_run_csv", "run_csv_header", "write_outputs"]
+__all__ = ["CSV_COLUMNS", "SourceInfo", "write_outputs"]

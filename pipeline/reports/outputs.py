@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.records.row import Row
 from pipeline.records.source_info import SourceInfo
+from pipeline.records.video_facts import VideoFacts
 from pipeline.reports.page import PageData, write_page
 from pipeline.reports.subtitles import Srt, WebVtt
 from pipeline.reports.tables import Csv, Json, JsonLines, TableWriter
@@ -21,21 +22,28 @@ def write_outputs(
     *,
     story: Story | None,
     film: Sequence[str] | None = (),
+    facts: VideoFacts | None = None,
 ) -> list[str]:
     """Write the files of one source into ``directory`` (which exists); return their names in writing order.
 
     ``rows`` gives, each time it is called, a fresh stream of the source's rows in the order of their
     positions. Memory does not grow with their number. Existing files of the same names are replaced.
     ``film``: relative URLs, from the report, of where a video may lie; None: there is none, as of a stream.
+    ``facts`` are of a video.
     """
-    kinds: list[type[TableWriter]] = [JsonLines, Csv, Json]
+    facts = facts or VideoFacts()
+    writers: list[TableWriter] = [
+        JsonLines(info, directory),
+        Csv(info, directory),
+        Json(info, directory, facts),
+    ]
     if info.kind == "video":
-        kinds += [WebVtt, Srt]
+        writers += [WebVtt(info, directory), Srt(info, directory)]
     page = PageData(info.unsure_below)
-    names = _write_tables([kind(info, directory) for kind in kinds], rows, page)
+    names = _write_tables(writers, rows, page)
     if story is not None:
         names += _write_story(story, directory)
-    write_page(info, rows, page, directory / "report.html", story=story, files=names, film=film)
+    write_page(info, rows, page, directory / "report.html", story=story, files=names, film=film, facts=facts)
     return [*names, "report.html"]
 
 

@@ -12,10 +12,11 @@ import base64
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from model.confidence import confidence
 from pipeline.records.row import MAX_ILLUSTRATED, Row, illustration_stride
 from pipeline.records.source_info import SourceInfo
+from pipeline.records.video_facts import VideoFacts
 from pipeline.reports.assets import asset, csp_hash, shown, shown_settings, template
+from pipeline.reports.damage import damage_line
 from pipeline.reports.film import PageCues, chapters, film_json
 from pipeline.reports.series import Series
 from pipeline.reports.text import printable, script_json, single_spaced
@@ -44,6 +45,7 @@ class PageData:
         self.low = 0
         self.last_position = 0
         self.end_s: float | None = None
+        self.has_scenes = False
         self.series = Series()
         self.cues = PageCues()
         self._total = 0.0
@@ -56,12 +58,13 @@ class PageData:
                 name = shown(row.frame)
                 self.listed_errors.append((name, shown(row.error).removeprefix(f"{name}: ")))
             return
-        sure = confidence(row.log_prob, len(row.words))
+        sure = row.confidence
         self.frames += 1
         self.low += sure < self.unsure_below
         self._total += sure
         self.last_position = row.position
-        self.end_s = row.timestamp_s
+        self.has_scenes = row.end_s is not None
+        self.end_s = row.timestamp_s if row.end_s is None else row.end_s
         self.series.add(_x(row), sure)
         self.cues.add(row)
 
@@ -79,12 +82,13 @@ def write_page(
     *,
     story: Story | None,
     files: list[str],
+    facts: VideoFacts,
     film: Sequence[str] | None = (),
 ) -> None:
     """Write the report page of a source to ``path``; ``files`` lie beside it and are linked to.
 
     ``film``: relative URLs where a video may lie, besides its own name beside the page; None: there is no
-    film of it.
+    film of it. ``facts`` are of a video.
     """
     is_film = info.kind == "video" and film is not None
     style = asset("report.css")
@@ -101,6 +105,7 @@ def write_page(
         model=shown(f"{info.model} {info.model_version}"),
         data=data,
         length=None if data.end_s is None else clock(data.end_s),
+        damage=damage_line(facts),
         film=film_json(film or (), chapters(rows), data.cues) if is_film and data.frames else None,
         paragraphs=[] if story is None else [printable(text) for text in story.paragraphs],
         settings=shown_settings(info.settings),
@@ -142,9 +147,11 @@ def _frame_objects(rows: Iterator[Row]) -> Iterator[str]:
             "time": row.timestamp_s,
             "caption": row.caption,
             "words": row.words,
-            "confidence": round(confidence(row.log_prob, len(row.words)), 3),
+            "confidence": row.confidence,
             "picture": base64.b64encode(row.thumbnail or b"").decode("ascii"),
         }
+        if row.end_s is not None:
+            frame["end"] = row.end_s
         if row.attention and row.grid and len(row.attention) == len(row.words) * row.grid[0] * row.grid[1]:
             frame["attention"] = base64.b64encode(row.attention).decode("ascii")
             frame["grid"] = list(row.grid)

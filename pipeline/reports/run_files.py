@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import IO, Protocol
 
 from pipeline.records.outcome import Totals
-from pipeline.reports import append_to_run_csv, run_csv_header
+from pipeline.reports.run_csv import UnsureLimits, append_to_run_csv
 from pipeline.reports.run_page import MOST_REASONS, RunFacts, SourceLine, write_run_page
+from pipeline.reports.tables import run_csv_header
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.storage.base import Storage
 from pipeline.storage.prefetch import opened_files
@@ -68,11 +69,12 @@ def write_run_csv(run: Run, outcomes: RunOutcomes, destination: Storage) -> None
     """Write the run's captions.csv: the rows of all its sources that are done, sorted by source key."""
     with ScratchFolder() as scratch:
         path = scratch / "captions.csv"
+        limits = UnsureLimits(destination)
         with path.open("wb") as file:
             file.write(run_csv_header().encode())
             # One that is being replaced by another worker just now is not there.
             for found in opened_files(destination, (f"{key}/captions.csv" for key in outcomes.done_keys())):
-                append_to_run_csv(found, file)
+                append_to_run_csv(found, file, limits)
         destination.upload(path, f"{run.folder}/captions.csv")
 
 

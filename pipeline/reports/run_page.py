@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.reports.assets import asset, csp_hash, shown, shown_settings, template
-from pipeline.reports.text import printable, script_json
+from pipeline.reports.text import duration, printable, script_json
 
 MOST_SOURCES = 100_000
 MOST_ERRORS = 2_000
@@ -35,7 +35,8 @@ class RunFacts:
     model: str
     settings: dict[str, object]
     counts: dict[str, int]
-    """``frames``, ``errors``, ``sources``; then ``captioned``, ``already_done``, ``set_aside``, ``left``."""
+    """``frames``, ``errors``, ``damaged``, ``sources``; then ``captioned``, ``already_done``, ``set_aside``,
+    ``left``."""
     untold: int
     """How many of the errors are stories that could not be told."""
 
@@ -45,7 +46,8 @@ class SourceLine:
     """One source of the run.
 
     ``errors`` counts its stills that were set aside. ``has_no_story`` says that one could not be told.
-    ``link`` leads to its report where that is not simply its key.
+    ``undecoded_s`` seconds of a film could not be decoded. ``link`` leads to its report where that is not
+    simply its key.
     """
 
     key: str
@@ -54,6 +56,7 @@ class SourceLine:
     errors: int
     reason: str | None = None
     has_no_story: bool = False
+    undecoded_s: float = 0.0
     link: str | None = None
 
 
@@ -101,17 +104,6 @@ def write_run_page(
             file.write(piece)
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time as tables show it: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minute} min"
-    return f"{minutes} min {second} s" if minutes else f"{second} s"
-
-
 def rates(facts: RunFacts) -> list[tuple[str, str]]:
     """Return what the run got through, with its unit: frames a second, sources an hour; empty for nothing."""
     captioned, frames = facts.counts["captioned"], facts.counts["frames"]
@@ -128,9 +120,12 @@ def _figure(value: float) -> str:
 
 
 def _source_json(one: SourceLine) -> str:
-    """``[key, status, frames, errors, reason, has_no_story, link]``, without what is empty at its end."""
+    """``[key, status, frames, errors, reason, has_no_story, undecoded, link]``, without what is empty at its
+    end.
+    """
     line: list[object] = [printable(one.key), _STATUSES.index(one.status), one.frames, one.errors]
-    line += [None if one.reason is None else printable(one.reason), one.has_no_story, one.link]
+    undecoded = duration(one.undecoded_s) if one.undecoded_s else None
+    line += [None if one.reason is None else printable(one.reason), one.has_no_story, undecoded, one.link]
     while not line[-1]:
         line.pop()
     return script_json(line)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
 
-from model.errors import GpucaptError
 from pipeline.records.row import Row
 from pipeline.records.source_info import SourceInfo
+from pipeline.records.video_facts import VideoFacts
 from pipeline.reports.text import json_line, printable
 
-CSV_COLUMNS = ("source", "frame", "timestamp_s", "caption", "log_prob", "model", "model_version")
+FORMAT = 2
+"""Of captions.json. 1: without confidence, unsure and what is known of a video's reading."""
+
+FORMAT_1_COLUMNS = ("source", "frame", "timestamp_s", "caption", "log_prob", "model", "model_version")
+CSV_COLUMNS = (*FORMAT_1_COLUMNS, "confidence", "unsure")
 
 
 def row_object(info: SourceInfo, row: Row) -> dict[str, object]:
@@ -22,13 +24,26 @@ def row_object(info: SourceInfo, row: Row) -> dict[str, object]:
     return {
         "source": info.key,
         "frame": row.frame,
-        "timestamp_s": None if row.timestamp_s is None else round(row.timestamp_s, 3) + 0.0,
+        "timestamp_s": None if row.timestamp_s is None else _seconds(row.timestamp_s),
+        **({} if row.end_s is None else {"end_s": _seconds(row.end_s)}),
         "caption": row.caption,
         "log_prob": round(row.log_prob, 4) + 0.0,
         "model": info.model,
         "model_version": info.model_version,
+        "confidence": row.confidence,
+        "unsure": row.confidence < info.unsure_below,
         "words": row.words,
     }
+
+
+def _seconds(value: float) -> float:
+    return round(value, 3) + 0.0
+
+
+def csv_rating(confidence: float, unsure_below: float | None) -> tuple[str, str]:
+    """Return the columns ``confidence`` and ``unsure``, the latter empty where nobody knows the limit."""
+    unsure = "" if unsure_below is None else str(confidence < unsure_below).lower()
+    return f"{confidence:.4f}", unsure
 
 
 def csv_line(fields: Iterable[object]) -> str:
@@ -82,7 +97,8 @@ class Csv(TableWriter):
         timestamp = "" if row.timestamp_s is None else f"{row.timestamp_s + 0.0:.3f}"
         info = self.info
         fields = (info.key, row.frame, timestamp, row.caption, f"{row.log_prob + 0.0:.4f}")
-        self.write(csv_line((*fields, info.model, info.model_version)))
+        rating = csv_rating(row.confidence, info.unsure_below)
+        self.write(csv_line((*fields, info.model, info.model_version, *rating)))
 
 
 class Json(TableWriter):
@@ -90,11 +106,11 @@ class Json(TableWriter):
 
     name = "captions.json"
 
-    def __init__(self, info: SourceInfo, directory: Path) -> None:
+    def __init__(self, info: SourceInfo, directory: Path, facts: VideoFacts) -> None:
         super().__init__(info, directory)
         self._rows = 0
         head: dict[str, object] = {
-            "format": 1,
+            "format": FORMAT,
             "source": info.key,
             "kind": info.kind,
             "model": info.model,
@@ -102,6 +118,7 @@ class Json(TableWriter):
             "fingerprint": info.fingerprint,
             "settings": info.settings,
             "unsure_below": info.unsure_below,
+            **(_reading(facts) if info.kind == "video" else {}),
         }
         self.write("{\n" + "".join(f"{json_line(key)}: {json_line(value)},\n" for key, value in head.items()))
         self.write('"rows": [')
@@ -121,17 +138,12 @@ class Json(TableWriter):
         super().close(set_aside)
 
 
+def _reading(facts: VideoFacts) -> dict[str, object]:
+    by = {} if facts.backend is None else {"reading": {"backend": facts.backend, "why": facts.why}}
+    gaps = [{"from_s": start, "to_s": end} for start, end in facts.gaps]
+    return {**by, "gaps": gaps, "undecoded_s": facts.undecoded_s}
+
+
 def run_csv_header() -> str:
     """Return the first line of every captions.csv, of a source and of a run."""
     return csv_line(CSV_COLUMNS)
-
-
-def append_to_run_csv(captions_csv: BinaryIO, run_csv: IO[bytes]) -> None:
-    """Copy the records of one source's captions.csv, without its header, to the end of a run's.
-
-    Raises GpucaptError when the file is not one that this module wrote.
-    """
-    header = run_csv_header().encode()
-    if captions_csv.read(len(header)) != header:
-        raise GpucaptError(f"{captions_csv.name}: not a captions.csv of gpucapt; remove it and run again")
-    shutil.copyfileobj(captions_csv, run_csv)

@@ -39,3 +39,16 @@ def script_json(value: object) -> str:
     """Return ``value`` as JSON that is safe inside an HTML script element."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.translate(_MARKUP)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as tables show it: ``0.8 s``, ``42 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 0.05:
+        return "less than 0.1 s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minute} min"
+    return f"{minutes} min {second} s" if minutes else f"{second} s"

@@ -18,6 +18,9 @@ from pipeline.storage.open import is_s3
 from pipeline.storage.staging import input_file, output_file
 from pipeline.stories import Material, Story, material_of, start_story
 
+_FORMATS = (1, 2)
+"""Of captions.json, that can be read."""
+
 LARGEST_STORY_BYTES = 32 << 20
 
 TEXT_SOURCE = "text"
@@ -111,6 +114,8 @@ def text_material(text: str) -> Material:
 def _captions(path: Path) -> Material:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("format", 1) not in _FORMATS:
+            raise GpucaptError(f"{path} was written by a later version of gpucapt; bring this one up to date")
         info = SourceInfo(
             str(content["source"]),
             "video" if content["kind"] == "video" else "stills",
@@ -152,7 +157,7 @@ def _is_same_file(one: Path, other: Path) -> bool:
 
 def _rows(rows: list[dict[str, Any]]) -> Iterator[Row]:
     for position, row in enumerate(rows):
-        timestamp = row["timestamp_s"]
+        timestamp, end = row["timestamp_s"], row.get("end_s")
         yield Row(
             position,
             row["frame"],
@@ -160,4 +165,5 @@ def _rows(rows: list[dict[str, Any]]) -> Iterator[Row]:
             str(row["caption"]),
             [str(word) for word in row["words"]],
             float(row["log_prob"]),
+            end_s=None if end is None else float(end),
         )

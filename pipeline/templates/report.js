@@ -17,7 +17,11 @@
 
   const when = (frame) => (isFilm ? clock(frame.time, decimals) : String(frame.frame));
   const source = (frame) => `data:image/jpeg;base64,${frame.picture}`;
-  const exactly = (frame) => (isFilm ? `Frame ${frame.frame}, at ${frame.time.toFixed(3)}\u00a0s` : String(frame.frame));
+  const exactly = (frame) => {
+    if (!isFilm) return String(frame.frame);
+    const time = frame.time.toFixed(3);
+    return frame.end === undefined ? `Frame ${frame.frame}, at ${time}\u00a0s` : `Frame ${frame.frame}, for ${time}\u2013${frame.end.toFixed(3)}\u00a0s`;
+  };
 
   // -- attention ----------------------------------------------------------------------------------------------------
 

@@ -80,8 +80,8 @@ function playFilm({ make, clock, decimals, source, frames, goTo, onTime }) { // 
   }
   track.mode = "showing";
 
-  // Captions count from the first frame, players from zero, which in some films (cut out of a broadcast, say) is
-  // earlier. Where the player stands when it has its first frame, before anybody moves it, tells how much.
+  // Captions count from where the file begins, and so do most players; some go by the times in a film that was cut
+  // out of another, which begin later. Where the player stands when it has its first frame, before anybody moves it, tells how much.
   let offset = 0;
   let touched = false;
 

@@ -4,7 +4,7 @@
   const byId = (id) => document.getElementById(id);
   const read = (id) => JSON.parse(byId(id).textContent);
   const run = read("run-data");
-  const sources = read("sources-data").map(([key, status, frames = 0, errors = 0, reason = null, untold = false, link = null]) => ({ key, status, frames, errors, reason, untold, link, folded: fold(key) }));
+  const sources = read("sources-data").map(([key, status, frames = 0, errors = 0, reason = null, untold = false, undecoded = null, link = null]) => ({ key, status, frames, errors, reason, untold, undecoded, link, folded: fold(key) }));
   const errors = read("errors-data").map(([key, reason]) => ({ key, reason }));
   const STATUSES = ["captioned", "already done", "set aside", "left for later"];
   const CLASSES = ["captioned", "done", "aside", "left"];
@@ -71,6 +71,7 @@
     const facts = make("span", "line-facts");
     if (isDone) facts.append(make("span", "", counted(source.frames, "frame")));
     if (source.errors && isDone) facts.append(make("span", "mark-unsure", `${number(source.errors)} set aside`));
+    if (source.undecoded && isDone) facts.append(make("span", "mark-unsure", `${source.undecoded} not decoded`));
     if (source.untold) facts.append(make("span", "mark-unsure", "no story"));
     if (source.status !== 0) facts.append(make("span", `mark ${CLASSES[source.status]}`, STATUSES[source.status]));
     item.append(name, facts);
@@ -83,7 +84,7 @@
 
   function filter() {
     const terms = fold(search.value).split(/\s+/).filter(Boolean);
-    const fits = (source) => status.value === "" || (status.value === "some" ? source.status < 2 && source.errors > 0 : status.value === "untold" ? source.untold : source.status === Number(status.value));
+    const fits = (source) => status.value === "" || (status.value === "some" ? source.status < 2 && source.errors > 0 : status.value === "untold" ? source.untold : status.value === "damaged" ? source.status < 2 && source.undecoded !== null : source.status === Number(status.value));
     const found = sources.filter((source) => fits(source) && terms.every((term) => source.folded.includes(term)));
     if (order.value === "frames") found.sort((one, other) => other.frames - one.frames);
     showSources(found);

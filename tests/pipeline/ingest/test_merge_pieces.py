@@ -25,6 +25,7 @@ from tests.model.tiny import make_tiny_checkpoint
 from tests.pipeline.jobs import (
     RESOURCES,
     Rounds,
+    assert_same_rows,
     caption,
     leftovers,
     manifest,
@@ -33,7 +34,6 @@ from tests.pipeline.jobs import (
     write_stills,
 )
 from tests.pipeline.workers import Worker
-from tests.rounding import ROUNDING_UNITS, units_apart
 
 pytestmark = pytest.mark.slow
 
@@ -90,10 +90,7 @@ def assert_same(some: Path, others: Path) -> None:
     assert {path.name for path in some.iterdir()} == {path.name for path in others.iterdir()}
     for path in (*some.glob("*.vtt"), *some.glob("*.srt"), some / "story.md"):
         assert path.read_bytes() == (others / path.name).read_bytes()
-    found, wanted = rows(some.parent, some.name), rows(others.parent, others.name)
-    assert len(found) == len(wanted)
-    assert units_apart(*([row.pop("log_prob") for row in side] for side in (found, wanted))) <= ROUNDING_UNITS
-    assert found == wanted
+    assert_same_rows(rows(some.parent, some.name), rows(others.parent, others.name))
     pages = [folder.joinpath("report.html").read_text(encoding="utf-8") for folder in (some, others)]
     pictures, wanted_pictures = (re.findall('"picture": ?"([^"]+)', page) for page in pages)
     assert pictures == wanted_pictures != []

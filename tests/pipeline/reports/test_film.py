@@ -277,3 +277,18 @@ def test_a_folder_of_pictures_has_no_film(tmp_path: Path) -> None:
     row.timestamp_s, row.frame = None, "a.jpg"
     page = write([row], tmp_path).text("report.html")
     assert "media-src" not in page and 'id="film"' not in page and "playFilm(" in page
+
+
+def test_scenes_begin_and_end_at_their_cuts(tmp_path: Path, film: bytes, reports: Reports) -> None:
+    rows = [film_row(place, caption) for place, caption in enumerate((DOG, MEN, CAT))]
+    for place, row in enumerate(rows):
+        row.frame, row.timestamp_s, row.end_s = 20 * place + 10, 4.0 * place, 4.0 * place + 4
+    path = report(tmp_path / "out" / "trip", rows).directory / "report.html"
+    (path.parent / NAME).write_bytes(film)
+    page = with_film(reports.open_page(path, disk=True))
+    assert [seek(page, at) for at in (0.1, 3.9, 4.1, 7.9, 8.1, 11.5)] == [DOG, DOG, MEN, MEN, CAT, CAT]
+    page.locator(".chapter").nth(1).click()
+    until(page, "document.querySelector('.chapter[aria-current] .when')?.textContent === '0:04'")
+    assert page.evaluate("document.getElementById('player').currentTime") == pytest.approx(4, abs=0.5)
+    assert page.locator(".card .when").nth(1).get_attribute("title") == "Frame 30, for 4.000–8.000\u00a0s"
+    assert "Last scene ends at" in page.locator(".facts").inner_text()

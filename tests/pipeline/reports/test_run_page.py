@@ -13,7 +13,8 @@ import pytest
 from pipeline.captioning.outcome_store import Outcomes
 from pipeline.records.outcome import Input, Outcome
 from pipeline.reports.run_files import Run, write_run_report
-from pipeline.reports.run_page import RunFacts, duration, rates
+from pipeline.reports.run_page import RunFacts, rates
+from pipeline.reports.text import duration
 from pipeline.storage.open import open_storage
 from tests.media import write_video
 from tests.pipeline.jobs import caption, write_stills
@@ -229,7 +230,8 @@ def test_a_hundred_thousand_sources_take_no_more_memory_than_ten_thousand(tmp_pa
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0.0 s"),
+        (0.04, "less than 0.1 s"),
+        (0.06, "0.1 s"),
         (9.9, "9.9 s"),
         (42.4, "42 s"),
         (59.7, "1 min 0 s"),

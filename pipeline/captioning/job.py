@@ -236,7 +236,7 @@ class Job:
             self._publish(publishers, work, lambda: self._set_aside(work, reason))
             return
         try:
-            total = writer.add(message)
+            end = writer.add(message)
         except ClaimLost:
             writer.forget(work)
             self._in_flight.abandon(work)
@@ -246,8 +246,8 @@ class Job:
             writer.forget(work)
             self._publish(publishers, work, lambda: self._set_aside(work, reason))
             return
-        if total is not None:
-            self._publish(publishers, work, lambda: self._finish(work, writer, total))
+        if end is not None:
+            self._publish(publishers, work, lambda: self._finish(end, writer))
 
     def _publish(self, publishers: ThreadPoolExecutor, work: Work, finish: Callable[[], None]) -> None:
         while len(self._publishing) >= 2 * self._publishers:
@@ -263,29 +263,31 @@ class Job:
 
         self._publishing.add(publishers.submit(self._guard, task))
 
-    def _finish(self, work: Work, writer: Writer, total: int) -> None:
-        destination = self._order.destination
+    def _finish(self, end: End, writer: Writer) -> None:
+        work, destination = end.work, self._order.destination
         try:
             writer.flush_rest(work)
             if work.source.piece is not None:
-                self._finish_piece(work, work.source.piece, total)
+                self._finish_piece(end, work.source.piece)
                 return
-            published = publish(work, destination, total, go_on=self._go_on, uploaders=self._uploaders)
+            published = publish(
+                work, destination, end.total, go_on=self._go_on, uploaders=self._uploaders, facts=end.facts
+            )
         except BadInput as error:
             self._set_aside(work, str(error))
         else:
             some_bad = work.info.kind == "stills" and published.counts.errors
             rows = saved_rows(destination, work.info.key, work.rows_digest) if some_bad else ()
             inputs = inputs_of(work.source, work.snapshot, rows)
-            frames, untold = published.counts.frames, published.untold
-            self._tell(Outcome(work.info.key, "captioned", frames, untold=untold), inputs)
+            self._tell(published.outcome(work.info.key), inputs)
             self._in_flight.end(work)
 
-    def _finish_piece(self, work: Work, piece: Piece, total: int) -> None:
+    def _finish_piece(self, end: End, piece: Piece) -> None:
+        work, total = end.work, end.total
         ran_on = work.passage is not None and work.passage.ran_on
         work.claim.check()
         with fenced(work.claim.assert_held):
-            Mark(piece, total, ran_on).write(work.parts)
+            Mark(piece, total, ran_on, end.facts).write(work.parts)
         rows = work.parts.rows() if work.info.kind == "stills" else ()
         done = PieceDone(piece.index, piece.of, work.info.kind, work.info.fingerprint, total, ran_on)
         inputs = inputs_of(work.source, work.snapshot, rows)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.media.frame import Passage
 from pipeline.records.row import Row
 from pipeline.records.source_info import SourceInfo
+from pipeline.records.video_facts import VideoFacts
 from pipeline.sources.discovery import Source
 from pipeline.state.fingerprints import Snapshot
 from pipeline.state.leases import Claim
@@ -59,10 +60,15 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class End:
-    """All chunks of a source have come; it has ``total`` rows."""
+    """All chunks of a source have come; it has ``total`` rows.
+
+    ``facts`` are of a film. A gap that lies before a frame comes with the frame's row, too, as a resumed run
+    does not see it again; the one after the last frame comes only here.
+    """
 
     work: Work
     total: int
+    facts: VideoFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -38,7 +38,7 @@ class Outcomes(OnDisk):
     def __init__(self) -> None:
         super().__init__(
             "CREATE TABLE sources (key TEXT PRIMARY KEY, status TEXT, frames INTEGER, errors INTEGER,"
-            " reason TEXT, untold INTEGER) WITHOUT ROWID;"
+            " reason TEXT, untold INTEGER, undecoded_s REAL) WITHOUT ROWID;"
             "CREATE TABLE errors (key TEXT, reason TEXT, why TEXT, PRIMARY KEY (key, reason)) WITHOUT ROWID;"
         )
         self._lock = threading.Lock()
@@ -49,8 +49,15 @@ class Outcomes(OnDisk):
         with self._lock:
             self._count(outcome)
             self._database.execute(
-                "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, 0, ?, ?)",
-                (outcome.key, outcome.status, outcome.frames, outcome.reason, outcome.untold is not None),
+                "INSERT OR REPLACE INTO sources VALUES (?, ?, ?, 0, ?, ?, ?)",
+                (
+                    outcome.key,
+                    outcome.status,
+                    outcome.frames,
+                    outcome.reason,
+                    outcome.untold is not None,
+                    outcome.undecoded_s,
+                ),
             )
             if outcome.status == "set aside":
                 self._add_error(outcome.key, outcome.reason or "")
@@ -80,10 +87,10 @@ class Outcomes(OnDisk):
     def lines(self) -> Iterator[SourceLine]:
         """Each source as the run's page lists it, sorted by key."""
         found = self._database.execute(
-            "SELECT key, status, frames, errors, reason, untold FROM sources ORDER BY key"
+            "SELECT key, status, frames, errors, reason, untold, undecoded_s FROM sources ORDER BY key"
         )
-        for key, status, frames, errors, reason, untold in found:
-            yield SourceLine(key, status, frames, errors, reason, bool(untold))
+        for key, status, frames, errors, reason, untold, undecoded_s in found:
+            yield SourceLine(key, status, frames, errors, reason, bool(untold), undecoded_s)
 
     def status_of(self, key: str) -> Status | None:
         """What became of a source."""
@@ -108,6 +115,7 @@ class Outcomes(OnDisk):
         totals.already_done += outcome.status == "already done"
         totals.set_aside += outcome.status == "set aside"
         totals.left += outcome.status == "left"
+        totals.damaged += outcome.status == "captioned" and outcome.undecoded_s > 0
         totals.frames += outcome.frames if outcome.status == "captioned" else 0
 
     def _add_error(self, key: str, reason: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -11,8 +13,11 @@ from pathlib import Path
 
 from pipeline.captioning.messages import Work
 from pipeline.errors import BadInput
+from pipeline.records.outcome import Outcome
 from pipeline.records.row import Row
+from pipeline.records.video_facts import Gap, VideoFacts, facts_together, join_gaps
 from pipeline.reports import write_outputs
+from pipeline.reports.damage import damage_line
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.sources.discovery import OUTPUT_NAMES
 from pipeline.state.conditional_upload import all_done, put_content, put_file
@@ -25,6 +30,8 @@ from pipeline.storage.base import Storage
 from pipeline.storage.write_guard import fenced
 from pipeline.stories.job_storyteller import Storyteller
 
+_log = logging.getLogger("gpucapt")
+
 _STORYTELLER = Storyteller()
 """One a process, so that all sources know of an endpoint that is down."""
 
@@ -34,7 +41,20 @@ class Published:
     """What a source has come to. ``untold`` is why it has no story, where it should have one."""
 
     counts: Counts
-    untold: str | None = None
+    untold: str | None
+    undecoded_s: float
+
+    def outcome(self, key: str) -> Outcome:
+        """The same as the run tells it."""
+        frames = self.counts.frames
+        return Outcome(key, "captioned", frames, untold=self.untold, undecoded_s=self.undecoded_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    counts: Counts
+    first_error: str | None
+    gaps: tuple[Gap, ...]
 
 
 def publish(
@@ -45,10 +65,12 @@ def publish(
     go_on: Callable[[], None],
     uploaders: Executor | None = None,
     rows: Iterator[Row] | None = None,
+    facts: VideoFacts | None = None,
 ) -> Published:
     """Merge the parts of a source, write its outputs, then the manifest, then remove the parts.
 
     ``rows``: all of them, where they are not simply those of the parts; how many, if known, says ``total``.
+    ``facts`` of a video are what reading it found out, besides the gaps that the rows tell.
 
     Between the removal of an old manifest and the new one the source counts as not done. ``go_on`` is called
     now and then and raises to end the work early. With ``uploaders`` the outputs are uploaded together.
@@ -57,30 +79,36 @@ def publish(
     """
     feed = work.source.feed
     with ScratchFolder() as scratch:
-        merged = scratch / "rows.jsonl"
-        counts, first_error = _merge(work.parts.rows() if rows is None else rows, merged, go_on)
+        path = scratch / "rows.jsonl"
+        merged = _merge(work.parts.rows() if rows is None else rows, path, go_on)
+        counts = merged.counts
         found = counts.frames + counts.errors
         if total not in (None, found):
             raise RuntimeError(f"{work.info.key}: {counts} of {total} rows are in the parts")
         if found == 0:
             raise BadInput(f"{work.info.key}: there is no frame in it")
         if counts.frames == 0:
-            raise BadInput(f"none of the {found} stills can be used; the first: {first_error}")
+            raise BadInput(f"none of the {found} stills can be used; the first: {merged.first_error}")
+        facts = facts_together([facts, VideoFacts(gaps=merged.gaps)])
+        if (damage := damage_line(facts)) is not None:
+            _log.warning("%s: %s", json.dumps(work.info.key, ensure_ascii=False), damage)
         outputs = scratch / "outputs"
         outputs.mkdir()
-        story, untold = _STORYTELLER.tell(work.info, _rows(merged, go_on), go_on)
+        story, untold = _STORYTELLER.tell(work.info, _rows(path, go_on), go_on)
         names = write_outputs(
             work.info,
-            lambda: _rows(merged, go_on),
+            lambda: _rows(path, go_on),
             outputs,
             story=story,
             film=work.film if feed is None else None,
+            facts=facts,
         )
         files = tuple(describe(outputs / name) for name in names)
-        manifest = Manifest(work.info, counts, files, None if feed is None else feed.facts())
-        _put(work, destination, merged, outputs, manifest, uploaders)
+        segment = None if feed is None else feed.facts()
+        manifest = Manifest(work.info, counts, files, segment, facts.undecoded_s)
+        _put(work, destination, path, outputs, manifest, uploaders)
     discard(work, destination)
-    return Published(counts, untold)
+    return Published(counts, untold, facts.undecoded_s)
 
 
 def discard(work: Work, destination: Storage) -> None:
@@ -135,19 +163,21 @@ def _delete(destination: Storage, claim: Claim, key: str) -> None:
         destination.delete(key)
 
 
-def _merge(rows: Iterator[Row], path: Path, go_on: Callable[[], None]) -> tuple[Counts, str | None]:
+def _merge(rows: Iterator[Row], path: Path, go_on: Callable[[], None]) -> _Merged:
     frames = errors = 0
     first_error = None
+    gaps: list[Gap] = []
     with path.open("w", encoding="ascii") as file:
         for row in rows:
             go_on()
             file.write(row.to_json() + "\n")
             if row.error is None:
                 frames += 1
+                gaps += [] if row.gap is None else [row.gap]
             else:
                 errors += 1
                 first_error = first_error or row.error
-    return Counts(frames, errors), first_error
+    return _Merged(Counts(frames, errors), first_error, join_gaps(gaps))
 
 
 def _rows(path: Path, go_on: Callable[[], None]) -> Iterator[Row]:

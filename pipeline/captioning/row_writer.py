@@ -25,7 +25,8 @@ class _State:
     """Successive rows that are in no part yet."""
     early: dict[int, list[Row]] = field(default_factory=dict)
     """Rows that came before their predecessors, by their first position."""
-    total: int | None = None
+    message: End | None = None
+    """The source's end, which may come before its last rows."""
     flushed_s: float = field(default_factory=time.monotonic)
 
 
@@ -36,15 +37,15 @@ class Writer:
         self._rows_a_part = max(1, round(ROWS_A_PART / batch_size)) * batch_size
         self._states: dict[Work, _State] = {}
 
-    def add(self, message: Chunk | End) -> int | None:
-        """Take in a chunk, or the end of a source; the number of its rows once all of them have come.
+    def add(self, message: Chunk | End) -> End | None:
+        """Take in a chunk, or the end of a source; its end once all of its rows have come.
 
         Then ``flush_rest`` is to be called. Raises ClaimLost when another worker has taken the source over.
         """
         work = message.work
         state = self._states.setdefault(work, _State(work.first))
         if isinstance(message, End):
-            state.total = message.total
+            state.message = message
         else:
             state.early[message.first] = message.rows
             while state.end in state.early:
@@ -53,7 +54,7 @@ class Writer:
                 state.end += len(rows)
                 if state.end % self._rows_a_part == 0 or _is_due(work, state):
                     self._flush(work, state)
-        return state.total if state.total is not None and state.end >= state.total else None
+        return state.message if state.message is not None and state.end >= state.message.total else None
 
     def flush_rest(self, work: Work) -> None:
         """Put the last rows of a source in a part; in another thread, so that nobody waits for the storage.

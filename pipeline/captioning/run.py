@@ -114,6 +114,8 @@ def exit_code(totals: Totals) -> int:
 def in_words(totals: Totals) -> str:
     """The counts of a run as a person says them."""
     parts = [f"captioned {_count(totals.captioned, 'source')} ({_count(totals.frames, 'frame')})"]
+    if totals.damaged:
+        parts.append(f"{totals.damaged} damaged")
     if totals.already_done:
         parts.append(f"{totals.already_done} already done")
     if totals.errors > totals.untold:

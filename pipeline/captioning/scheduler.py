@@ -240,7 +240,8 @@ class Intake:
             return False
         digest = fingerprint.partition("-")[0]
         rows = saved_rows(self._order.destination, source.key, digest) if source.kind == "stills" else ()
-        self._tell(Outcome(source.key, "already done", done.counts.frames), inputs_of(source, snapshot, rows))
+        outcome = Outcome(source.key, "already done", done.counts.frames, undecoded_s=done.undecoded_s)
+        self._tell(outcome, inputs_of(source, snapshot, rows))
         return True
 
     def _tell_if_piece_done(self, source: Source, piece: Piece, fingerprint: str, snapshot: Snapshot) -> bool:

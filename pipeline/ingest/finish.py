@@ -60,10 +60,14 @@ def finish(url: str) -> str:
         write_summary(run, outcomes, folder.destination)
         totals = outcomes.totals
     return (
-        f"{totals.captioned} sources captioned ({totals.frames} frames),"
+        f"{totals.captioned} sources captioned ({totals.frames} frames),{_damaged(totals)}"
         f" {totals.errors - totals.untold} set aside{_untold(totals)};"
         f" see {folder.destination.url}/{run.folder}/report.html"
     )
+
+
+def _damaged(totals: Totals) -> str:
+    return f" {totals.damaged} damaged," if totals.damaged else ""
 
 
 def _untold(totals: Totals) -> str:

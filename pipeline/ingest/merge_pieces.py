@@ -16,11 +16,13 @@ from pipeline.records.outcome import Input, Outcome, PieceDone
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings
 from pipeline.records.source_info import SourceInfo, SourceKind
+from pipeline.records.video_facts import VideoFacts, facts_together
 from pipeline.sources.discovery import Source
 from pipeline.state.fingerprints import Snapshot, rows_digest
 from pipeline.state.leases import Claim, Claims
 from pipeline.state.manifest import read_done
 from pipeline.state.parts import Parts
+from pipeline.state.piece_marks import Mark
 from pipeline.state.still_rows import Illustrations, join, saved_rows
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.relative_urls import film_links
@@ -41,6 +43,14 @@ class Pieces:
     def done(self) -> list[PieceDone]:
         """The pieces that are captioned."""
         return [one.piece for one in self.outcomes if one.status == "captioned" and one.piece is not None]
+
+    @property
+    def of_film(self) -> Iterator[PieceDone]:
+        """Those that count of a film: the one that has run on to its end is the last."""
+        for piece in self.done:
+            yield piece
+            if piece.ran_on:
+                return
 
     @property
     def of(self) -> int:
@@ -74,7 +84,7 @@ class PieceOutcomes(OnDisk):
         one = outcome.key, outcome.piece.index
         self._database.execute("BEGIN")
         self._database.execute(
-            "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (*one, json.dumps(asdict(outcome)))
+            "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?)", (*one, json.dumps(outcome.to_fields()))
         )
         self._database.executemany(
             "INSERT OR REPLACE INTO inputs VALUES (?, ?, ?, ?)",
@@ -174,10 +184,11 @@ class Joiner:
             done = read_done(self._destination, key)
             if done is not None and done.fingerprint == fingerprint:
                 discard(work, self._destination)
-                return Outcome(key, "captioned", done.counts.frames)
+                return Outcome(key, "captioned", done.counts.frames, undecoded_s=done.undecoded_s)
             rows = self._film(pieces) if kind == "video" else self._folder(pieces, snapshot, work)
-            published = publish(work, self._destination, None, rows=rows, go_on=self._go_on)
-            return Outcome(key, "captioned", published.counts.frames, untold=published.untold)
+            facts = self._facts(pieces) if kind == "video" else None
+            published = publish(work, self._destination, None, rows=rows, go_on=self._go_on, facts=facts)
+            return published.outcome(key)
         except _Incomplete:
             return Outcome(key, "left", reason="rows of its pieces are gone; the next run makes them again")
         except BadInput as error:
@@ -208,15 +219,20 @@ class Joiner:
             raise _Incomplete
 
     def _film(self, pieces: Pieces) -> Iterator[Row]:
-        """The rows of a film. The piece that has run on to the end is the last one that counts."""
-        position = 0
-        for piece in pieces.done:
-            for row in self._rows_of(pieces.key, piece):
-                row.position = position
-                position += 1
-                yield row
-            if piece.ran_on:
-                return
+        """The rows of a film."""
+        rows = (row for piece in pieces.of_film for row in self._rows_of(pieces.key, piece))
+        for position, row in enumerate(rows):
+            row.position = position
+            yield row
+
+    def _facts(self, pieces: Pieces) -> VideoFacts:
+        """What reading the pieces of a film found out."""
+        parts = (
+            Parts(self._destination, pieces.key, piece.fingerprint, (piece.index, piece.of))
+            for piece in pieces.of_film
+        )
+        marks = (Mark.read(one) for one in parts)
+        return facts_together(None if mark is None else mark.facts for mark in marks)
 
     def _folder(self, pieces: Pieces, snapshot: Snapshot, work: Work) -> Iterator[Row]:
         """The rows of a folder, with those of stills that were archived before."""

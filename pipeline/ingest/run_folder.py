@@ -238,7 +238,7 @@ class Recorder:
             # By an earlier try at this shard, as a rule: for the run it makes no difference which try it was.
             outcome = replace(outcome, status="captioned")
         with self._lock:
-            self._file.write(json.dumps({"outcome": asdict(outcome)}) + "\n")
+            self._file.write(json.dumps({"outcome": outcome.to_fields()}) + "\n")
             for one in inputs:
                 self._file.write(json.dumps({"input": asdict(one)}) + "\n")
 
@@ -301,6 +301,7 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
     elif kind == "outcome":
         outcome = Outcome.from_fields(content)
         _expect_text(outcome.key, outcome.reason or "", outcome.untold or "")
+        _expect_numbers(outcome.undecoded_s)
         if outcome.status not in get_args(Status) or not isinstance(outcome.frames, int):
             raise ValueError("no outcome")
         if outcome.piece is not None:

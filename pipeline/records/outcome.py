@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pipeline.records.source_info import SourceKind
@@ -28,7 +28,7 @@ class Outcome:
     """What became of a source or a piece.
 
     ``reason`` says why one was set aside, or left for the next run; ``untold`` why one that is captioned has
-    no story, though it should.
+    no story, though it should. ``undecoded_s`` seconds of a film that is captioned could not be decoded.
     """
 
     key: str
@@ -37,10 +37,18 @@ class Outcome:
     reason: str | None = None
     piece: PieceDone | None = None
     untold: str | None = None
+    undecoded_s: float = 0.0
+
+    def to_fields(self) -> dict[str, Any]:
+        """As JSON types. Damage is told where there is some: the version before does not know the field."""
+        fields = asdict(self)
+        if not self.undecoded_s:
+            del fields["undecoded_s"]
+        return fields
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Outcome:
-        """The inverse of ``asdict``."""
+        """The inverse of ``to_fields``."""
         piece = fields.get("piece")
         return cls(**{**fields, "piece": None if piece is None else PieceDone(**piece)})
 
@@ -72,6 +80,8 @@ class Totals:
     errors: int = 0
     untold: int = 0
     """Stories that could not be told."""
+    damaged: int = 0
+    """Films that were captioned, but not whole: something of them could not be decoded."""
 
     @property
     def done(self) -> int:
@@ -92,6 +102,7 @@ class Totals:
             "already_done": self.already_done,
             "set_aside": self.set_aside,
             "left": self.left,
+            "damaged": self.damaged,
             "frames": self.frames,
             "errors": self.errors,
         }

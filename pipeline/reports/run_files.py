@@ -117,7 +117,7 @@ def write_summary(run: Run, outcomes: RunOutcomes, destination: Storage) -> None
 
 def _write_summary(run: Run, outcomes: RunOutcomes, file: IO[str]) -> None:
     head: dict[str, object] = {
-        "format": 1,
+        "format": 2,
         "run": run.id,
         "source": run.source,
         "destination": run.destination,

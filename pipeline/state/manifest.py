@@ -18,7 +18,8 @@ from pipeline.runtime.clock import now
 from pipeline.storage.base import Storage, sha256
 
 NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+"""1: without undecoded_s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Manifest:
     files: tuple[OutputFile, ...]
     segment: dict[str, object] | None = None
     """Of a stream: which part of it this is, and what is missing."""
+    undecoded_s: float = 0.0
+    """Of a video: how many seconds of it could not be decoded."""
 
     def to_json(self) -> bytes:
         """The content of manifest.json."""
@@ -60,6 +63,7 @@ class Manifest:
             "model_version": info.model_version,
             "settings": info.settings,
             "counts": asdict(self.counts),
+            **({"undecoded_s": self.undecoded_s} if info.kind == "video" else {}),
             **({} if self.segment is None else {"segment": self.segment}),
             "files": [asdict(file) for file in self.files],
             "created_at": now(),
@@ -74,6 +78,7 @@ class Done:
     fingerprint: str
     counts: Counts
     names: tuple[str, ...]
+    undecoded_s: float = 0.0
 
 
 def manifest_key(source_key: str) -> str:
@@ -95,6 +100,7 @@ def read_done(storage: Storage, source_key: str) -> Done | None:
             str(content["fingerprint"]),
             Counts(int(counts["frames"]), int(counts["errors"])),
             tuple(str(file["name"]) for file in content["files"]),
+            float(content.get("undecoded_s", 0.0)),
         )
     except (ValueError, KeyError, TypeError, RecursionError, BadInput):
         return None

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from pipeline.records.row import Row
+from pipeline.records.video_facts import VideoFacts
 from pipeline.sources.discovery import Piece, Source
 from pipeline.state.parts import Parts, find_parts
 from pipeline.storage.base import Storage
@@ -19,11 +20,15 @@ from pipeline.storage.base import Storage
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is said beside the parts of a piece: what it is and, once it is done, how many rows it has."""
+    """What is said beside the parts of a piece: what it is and, once it is done, how many rows it has.
+
+    ``facts`` tell what a film's piece showed of the film, also of a gap after its last row.
+    """
 
     piece: Piece
     rows: int | None = None
     ran_on: bool = False
+    facts: VideoFacts | None = None
 
     def write(self, parts: Parts) -> None:
         """Put it beside the parts."""
@@ -35,8 +40,13 @@ class Mark:
         content = parts.read_mark()
         try:
             fields = json.loads(content or b"")
-            piece, rows = Piece(**fields["piece"]), fields["rows"]
-            return cls(piece, None if rows is None else int(rows), bool(fields["ran_on"]))
+            piece, rows, facts = Piece(**fields["piece"]), fields["rows"], fields.get("facts")
+            return cls(
+                piece,
+                None if rows is None else int(rows),
+                bool(fields["ran_on"]),
+                None if facts is None else VideoFacts.from_json(facts),
+            )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 

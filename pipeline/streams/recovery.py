@@ -96,4 +96,4 @@ def _publish(
             sink.add(Outcome(key, "set aside", reason=str(error)), ())
             return
     _log.info("%s: published %d frames that an earlier run left", key, rows)
-    sink.add(Outcome(key, "captioned", published.counts.frames, untold=published.untold), ())
+    sink.add(published.outcome(key), ())

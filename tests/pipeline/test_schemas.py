@@ -85,3 +85,44 @@ def test_a_damaged_manifest_is_as_none(tmp_path: Path, content: bytes) -> None:
     storage = open_storage(str(tmp_path))
     storage.write("album/manifest.json", content)
     assert read_done(storage, "album") is None
+
+
+FORMAT_1: dict[SchemaName, dict[str, Any]] = {
+    "manifest": {
+        "format": 1, "source": "clip.mp4", "kind": "video", "fingerprint": "5b7c-91d0", "model": "test-model",
+        "model_version": "0123456789ab", "settings": {"beam_size": 5}, "counts": {"frames": 2, "errors": 0},
+        "files": [{"name": "captions.csv", "size": 12, "sha256": "0" * 64}],
+        "created_at": "2026-11-21T10:15:00Z",
+    },
+    "summary": {
+        "format": 1, "run": "20261121T101500Z-3fa9c1", "source": "in", "destination": "out",
+        "started_at": "2026-11-21T10:15:00Z", "finished_at": "2026-11-21T10:16:00Z", "model": "test-model",
+        "model_version": "0123456789ab", "settings": {}, "errors": [],
+        "counts": {
+            "sources": 1, "captioned": 1, "already_done": 0, "set_aside": 0, "left": 0,
+            "frames": 2, "errors": 0,
+        },
+    },
+}  # fmt: skip
+"""As version c5029aa wrote them."""
+
+
+@pytest.mark.parametrize("name", FORMAT_1)
+def test_the_schemas_take_both_formats_and_keep_them_apart(name: SchemaName) -> None:
+    content = FORMAT_1[name]
+    jsonschema.validate(content, load_schema(name))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**content, "format": 2}, load_schema(name))
+    later = {**content, "undecoded_s": 1.5, "counts": {**content["counts"], "damaged": 1}}
+    more = {"manifest": "undecoded_s", "summary": "counts"}[name]
+    jsonschema.validate({**content, "format": 2, more: later[more]}, load_schema(name))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**content, more: later[more]}, load_schema(name))
+
+
+def test_a_manifest_of_an_earlier_version_still_says_that_its_source_is_done(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    storage.write("clip.mp4/manifest.json", json.dumps(FORMAT_1["manifest"]).encode())
+    done = read_done(storage, "clip.mp4")
+    assert done is not None
+    assert (done.fingerprint, done.counts.frames, done.undecoded_s) == ("5b7c-91d0", 2, 0.0)

@@ -265,7 +265,7 @@ def test_bad_inputs_cost_themselves_alone(tmp_path: Path, tiny_model: Path) -> N
     }
     assert all(reason and "\n" not in reason for reason in found.values())
     assert summary(out)["counts"] == {
-        **{"sources": 6, "captioned": 2, "already_done": 0, "set_aside": 4, "left": 0},
+        **{"sources": 6, "captioned": 2, "already_done": 0, "set_aside": 4, "left": 0, "damaged": 0},
         **{"frames": 3, "errors": 8},
     }
     content = json.loads((out / "album/captions.json").read_text())

@@ -88,7 +88,7 @@ def test_what_arrives_is_captioned_and_moved_away(drop: Drop) -> None:
     assert reason["key"] == "empty.mp4" and "empty" in reason["reason"]
     summary = drop.summary(plan)
     assert summary["counts"] == {
-        **{"sources": 3, "captioned": 2, "already_done": 0, "set_aside": 1, "left": 0},
+        **{"sources": 3, "captioned": 2, "already_done": 0, "set_aside": 1, "left": 0, "damaged": 0},
         **{"frames": 5, "errors": 2},
     }
     [table] = (drop.out / "runs").glob("*/captions.csv")

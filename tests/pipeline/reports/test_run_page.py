@@ -106,6 +106,26 @@ def test_a_job_leaves_a_page_that_leads_to_each_report(
 
 
 @needs_chromium
+def test_films_of_which_something_is_missing_are_found(tmp_path: Path, reports: Reports) -> None:
+    with Outcomes() as outcomes:
+        outcomes.add(Outcome("a.mp4", "captioned", 5), ())
+        outcomes.add(Outcome("b.mp4", "captioned", 5, undecoded_s=12.04), ())
+        outcomes.add(Outcome("ü.mp4", "already done", 5, undecoded_s=0.01), ())
+        page = reports.open_page(page_of(outcomes, tmp_path), disk=True).page
+    lines = [" ".join(line.split()) for line in page.locator("#source-list li").all_inner_texts()]
+    assert lines == [
+        "a.mp4 5 frames",
+        "b.mp4 5 frames 12 s not decoded",
+        "ü.mp4 5 frames less than 0.1 s not decoded already done",
+    ]
+    assert page.locator("#source-list a").nth(2).get_attribute("href") == "../../%C3%BC.mp4/report.html"
+    facts = [" ".join(fact.split()) for fact in page.locator(".facts div").all_inner_texts()]
+    assert "Damaged films 1" in facts
+    page.locator("#status").select_option("damaged")
+    assert page.locator("#source-list .name").all_inner_texts() == ["b.mp4", "ü.mp4"]
+
+
+@needs_chromium
 def test_many_sources_come_some_at_a_time_and_can_be_searched(tmp_path: Path, reports: Reports) -> None:
     page = reports.open_page(written(tmp_path, 450)).page
     lines = page.locator("#source-list li")

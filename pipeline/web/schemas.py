@@ -120,6 +120,7 @@ class VideoCaption(BaseModel):
     """A frame of a film and its caption."""
 
     timestamp_s: float | None
+    end_s: Annotated[float | None, Field(description="Where the scene ends that it stands for.")] = None
     caption: str
     log_prob: float
     confidence: float

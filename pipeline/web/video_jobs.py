@@ -14,11 +14,10 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from model.confidence import confidence
 from model.errors import GpucaptError
 from pipeline.captioning.job import Job
 from pipeline.captioning.job_spec import Order
@@ -329,15 +328,16 @@ def selection_of(
 
 
 def _lean(row: Row) -> Row:
-    return Row(row.position, row.frame, row.timestamp_s, row.caption, row.words, row.log_prob)
+    return replace(row, etag=None, attention=None, grid=None, thumbnail=None)
 
 
 def _told(row: Row) -> dict[str, Any]:
     return {
         "timestamp_s": row.timestamp_s,
+        "end_s": row.end_s,
         "caption": row.caption,
         "log_prob": round(row.log_prob, 4),
-        "confidence": round(confidence(row.log_prob, len(row.words)), 4),
+        "confidence": row.confidence,
     }
 
 

@@ -151,7 +151,7 @@ async function finish(mine) {
   byId("film-done").hidden = false;
   byId("film-files").replaceChildren(...FILES.filter(([name]) => mine.files.includes(name)).map(([name, label]) => button(label, "file", () => download(mine, name))));
   const title = titleOf(mine.file.name);
-  const captions = mine.captions.map(({ caption, timestamp_s }) => ({ caption, timestamp_s }));
+  const captions = mine.captions.map(({ caption, timestamp_s, end_s }) => ({ caption, timestamp_s, end_s }));
   if (captions.length) offer("film", `Film: ${mine.file.name}`, () => ({ captions, title }));
   if (mine.files.includes("captions.vtt")) await addSubtitles(mine);
 }
@@ -225,7 +225,7 @@ function cardOf(mine, first) {
     frames += 1;
     sum += frame.confidence;
     const mean = sum / frames;
-    const [from, to] = [first.timestamp_s, frame.timestamp_s].map((seconds) => clock(seconds, mine.digits));
+    const [from, to] = [first.timestamp_s, frame.end_s ?? frame.timestamp_s].map((seconds) => clock(seconds, mine.digits));
     when.textContent = from === to ? from : `${from} – ${to}`;
     unsure.hidden = mean >= unsureBelow;
     sure.textContent = percent(mean);

@@ -52,6 +52,7 @@ class CaptionGiven(BaseModel):
 
     caption: Annotated[str, Field(max_length=2000)]
     timestamp_s: Annotated[float | None, Field(ge=0, le=10**7, allow_inf_nan=False)] = None
+    end_s: Annotated[float | None, Field(ge=0, le=10**7, allow_inf_nan=False)] = None
 
 
 class From(BaseModel):
@@ -341,11 +342,15 @@ def _material(source: From, limits: Limits, captions_of: CaptionsOf) -> Material
         raise _too_long("the captions together", length, limits.captions_length)
     timed = all(one.timestamp_s is not None for one in given)
     ordered = sorted(given, key=lambda one: one.timestamp_s or 0.0) if timed else given
-    rows = [
-        Row(position, position, one.timestamp_s if timed else None, one.caption, one.caption.split(), 0.0)
-        for position, one in enumerate(ordered)
-    ]
+    rows = [_row(position, one, timed) for position, one in enumerate(ordered)]
     return Material(title, "captions", rows=rows)
+
+
+def _row(position: int, one: CaptionGiven, timed: bool) -> Row:
+    words = one.caption.split()
+    if not timed:
+        return Row(position, position, None, one.caption, words, 0.0)
+    return Row(position, position, one.timestamp_s, one.caption, words, 0.0, end_s=one.end_s)
 
 
 def _too_long(what: str, length: int, limit: int) -> RequestFailed:

@@ -37,6 +37,19 @@ def events(response: httpx.Response) -> list[tuple[str, Any]]:
     return [(event["event"], json.loads(event["data"])) for event in found if event]
 
 
+def test_a_story_of_scenes_knows_where_the_last_one_ends(client: httpx.Client) -> None:
+    scenes = [{**one, "end_s": one["timestamp_s"] + 3} for one in CAPTIONS[:2]] + [
+        {**CAPTIONS[2], "end_s": 42.5}
+    ]
+    story = post(client, "", {"from": {"captions": scenes}}).json()
+    assert [(one["start_s"], one["end_s"]) for one in story["material"]["scenes"]][-1] == (6.0, 42.5)
+    untold = [{**one, "end_s": None} for one in CAPTIONS]
+    assert (
+        post(client, "", {"from": {"captions": untold}}).json()
+        == post(client, "", {"from": {"captions": CAPTIONS}}).json()
+    )
+
+
 def test_a_story_is_begun_steered_told_anew_shortened_and_exported(client: httpx.Client) -> None:
     story = begun(client)
     assert story["title"] == "At the sea"

@@ -85,6 +85,14 @@ class Storage(ABC):
         """The whole object. Raises BadInput when it is absent, or has another etag than the one given."""
 
     @abstractmethod
+    def read_head(self, entry: Entry, size: int) -> bytes:
+        """The first `size` bytes of an object as it was listed, or all where it has fewer.
+
+        They are not checked against the object's checksum. Raises BadInput when the object is gone or has
+        changed.
+        """
+
+    @abstractmethod
     def download(self, entry: Entry, path: Path, *, go_on: Callable[[], None] = nothing) -> None:
         """Put the object, as it was listed, into a file; checked for length and checksum.
 

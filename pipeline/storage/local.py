@@ -160,6 +160,15 @@ class LocalStorage(Storage):
             self._check_unchanged(key, etag)
         return data
 
+    def read_head(self, entry: Entry, size: int) -> bytes:
+        try:
+            with self.path(entry.key).open("rb") as file:
+                data = file.read(size)
+        except OSError as error:
+            raise BadInput(f"{entry.key}: cannot be read: {error.strerror}") from error
+        self._check_unchanged(entry.key, entry.etag)
+        return data
+
     def download(self, entry: Entry, path: Path, *, go_on: Callable[[], None] = nothing) -> None:
         go_on()
         try:

@@ -191,6 +191,13 @@ def test_an_object_as_a_real_file(storage: Storage, tmp_path: Path, content: byt
     assert (tmp_path / "fetched").read_bytes() == content
 
 
+@pytest.mark.parametrize("size", [0, 1, 5, 6, 100])
+def test_the_beginning_of_an_object(storage: Storage, size: int) -> None:
+    for content in (b"", b"G", b"recording" * 10):
+        storage.write("a.ts", content)
+        assert storage.read_head(stat(storage, "a.ts"), size) == content[:size]
+
+
 def test_what_changed_since_it_was_listed_is_not_read(storage: Storage, tmp_path: Path) -> None:
     storage.write("a", b"first")
     listed = stat(storage, "a")
@@ -200,7 +207,11 @@ def test_what_changed_since_it_was_listed_is_not_read(storage: Storage, tmp_path
         storage.read("a", etag=listed.etag)
     with pytest.raises(BadInput, match=r"a: .*changed"):
         storage.download(listed, tmp_path / "fetched")
+    with pytest.raises(BadInput, match=r"a: .*changed"):
+        storage.read_head(listed, 3)
     storage.delete("a")
+    with pytest.raises(BadInput, match="a: "):
+        storage.read_head(listed, 3)
     with pytest.raises(BadInput, match="a: "):
         storage.download(listed, tmp_path / "fetched")
 

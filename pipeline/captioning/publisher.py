@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.captioning.messages import Work
+from pipeline.captioning.shown_order import ShownOrder
 from pipeline.errors import BadInput
 from pipeline.records.outcome import Outcome
 from pipeline.records.row import Row
@@ -78,9 +79,9 @@ def publish(
     Raises BadInput when not one frame could be used, ClaimLost when another worker took the source over.
     """
     feed = work.source.feed
-    with ScratchFolder() as scratch:
+    with ScratchFolder() as scratch, ShownOrder() as order:
         path = scratch / "rows.jsonl"
-        merged = _merge(work.parts.rows() if rows is None else rows, path, go_on)
+        merged = _merge(work.parts.rows() if rows is None else rows, path, order, go_on)
         counts = merged.counts
         found = counts.frames + counts.errors
         if total not in (None, found):
@@ -94,11 +95,13 @@ def publish(
             _log.warning("%s: %s", json.dumps(work.info.key, ensure_ascii=False), damage)
         outputs = scratch / "outputs"
         outputs.mkdir()
-        story, untold = _STORYTELLER.tell(work.info, _rows(path, go_on), go_on)
+        shown = partial(_rows, path, go_on, order if order.is_another else None)
+        story, untold = _STORYTELLER.tell(work.info, shown(), go_on)
         names = write_outputs(
             work.info,
-            lambda: _rows(path, go_on),
+            partial(_rows, path, go_on),
             outputs,
+            shown=shown if order.is_another else None,
             story=story,
             film=work.film if feed is None else None,
             facts=facts,
@@ -163,14 +166,15 @@ def _delete(destination: Storage, claim: Claim, key: str) -> None:
         destination.delete(key)
 
 
-def _merge(rows: Iterator[Row], path: Path, go_on: Callable[[], None]) -> _Merged:
-    frames = errors = 0
+def _merge(rows: Iterator[Row], path: Path, order: ShownOrder, go_on: Callable[[], None]) -> _Merged:
+    frames = errors = start = 0
     first_error = None
     gaps: list[Gap] = []
     with path.open("w", encoding="ascii") as file:
         for row in rows:
             go_on()
-            file.write(row.to_json() + "\n")
+            order.add(row, start)
+            start += file.write(row.to_json() + "\n")
             if row.error is None:
                 frames += 1
                 gaps += [] if row.gap is None else [row.gap]
@@ -180,8 +184,14 @@ def _merge(rows: Iterator[Row], path: Path, go_on: Callable[[], None]) -> _Merge
     return _Merged(Counts(frames, errors), first_error, join_gaps(gaps))
 
 
-def _rows(path: Path, go_on: Callable[[], None]) -> Iterator[Row]:
-    with path.open(encoding="ascii") as file:
-        for line in file:
+def _rows(path: Path, go_on: Callable[[], None], order: ShownOrder | None = None) -> Iterator[Row]:
+    """The rows of the file, in the order that is given or as they lie."""
+    if order is None:
+        with path.open(encoding="ascii") as file:
+            for line in file:
+                go_on()
+                yield Row.from_json(line)
+    else:
+        for row in order.rows(path):
             go_on()
-            yield Row.from_json(line)
+            yield row

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from pipeline.captioning.messages import Work
-from pipeline.captioning.outcome_store import OnDisk
 from pipeline.captioning.publisher import discard, publish
 from pipeline.errors import BadInput
 from pipeline.ingest.run_folder import ModelUsed
@@ -17,6 +16,7 @@ from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings
 from pipeline.records.source_info import SourceInfo, SourceKind
 from pipeline.records.video_facts import VideoFacts, facts_together
+from pipeline.runtime.on_disk import OnDisk
 from pipeline.sources.discovery import Source
 from pipeline.state.fingerprints import Snapshot, rows_digest
 from pipeline.state.leases import Claim, Claims

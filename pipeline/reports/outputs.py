@@ -23,6 +23,7 @@ def write_outputs(
     story: Story | None,
     film: Sequence[str] | None = (),
     facts: VideoFacts | None = None,
+    shown: Callable[[], Iterator[Row]] | None = None,
 ) -> list[str]:
     """Write the files of one source into ``directory`` (which exists); return their names in writing order.
 
@@ -30,6 +31,7 @@ def write_outputs(
     positions. Memory does not grow with their number. Existing files of the same names are replaced.
     ``film``: relative URLs, from the report, of where a video may lie; None: there is none, as of a stream.
     ``facts`` are of a video.
+    ``shown``: the same rows in the order in which the report shows them, where that is another one.
     """
     facts = facts or VideoFacts()
     writers: list[TableWriter] = [
@@ -40,23 +42,32 @@ def write_outputs(
     if info.kind == "video":
         writers += [WebVtt(info, directory), Srt(info, directory)]
     page = PageData(info.unsure_below)
-    names = _write_tables(writers, rows, page)
+    names = _write_tables(writers, rows, page if shown is None else None)
+    if shown is not None:
+        for row in shown():
+            page.add(row)
     if story is not None:
         names += _write_story(story, directory)
-    write_page(info, rows, page, directory / "report.html", story=story, files=names, film=film, facts=facts)
+    path = directory / "report.html"
+    write_page(info, shown or rows, page, path, story=story, files=names, film=film, facts=facts)
     return [*names, "report.html"]
 
 
-def _write_tables(writers: list[TableWriter], rows: Callable[[], Iterator[Row]], page: PageData) -> list[str]:
+def _write_tables(
+    writers: list[TableWriter], rows: Callable[[], Iterator[Row]], page: PageData | None
+) -> list[str]:
+    errors = 0
     try:
         for row in rows():
-            page.add(row)
+            if page is not None:
+                page.add(row)
+            errors += row.error is not None
             if row.error is None:
                 for writer in writers:
                     writer.add(row)
         for writer in writers:
             # Set-aside stills are rare: a second pass over the rows costs less than keeping them.
-            writer.close((row for row in rows() if row.error is not None) if page.errors else iter(()))
+            writer.close((row for row in rows() if row.error is not None) if errors else iter(()))
     except BaseException:
         for writer in writers:
             writer.abandon()

@@ -12,6 +12,7 @@ from typing import Any
 from model.confidence import UNSURE_BELOW
 from model.errors import GpucaptError
 from pipeline.errors import WrongUsage, one_line
+from pipeline.records.natural_order import natural_key
 from pipeline.records.row import Row
 from pipeline.records.source_info import SourceInfo
 from pipeline.storage.open import is_s3
@@ -126,7 +127,10 @@ def _captions(path: Path) -> Material:
         )
         if not 0 <= info.unsure_below <= 1:
             raise ValueError("no confidence")
-        return material_of(info, list(_rows(content["rows"])))
+        rows = list(_rows(content["rows"]))
+        if info.kind == "stills":
+            rows.sort(key=lambda row: natural_key(str(row.frame)))
+        return material_of(info, rows)
     except OSError as error:
         raise GpucaptError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

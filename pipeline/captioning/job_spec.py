@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipeline.records.outcome import Input, Outcome
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources
+from pipeline.sources.choice import Choice
 from pipeline.sources.discovery import SetAside, Source
 from pipeline.state.fingerprints import Snapshot
 from pipeline.state.still_rows import name_of
@@ -45,6 +46,8 @@ class Order:
     """The folder or bucket prefix in which films will lie when all is done; None: where they are read."""
     is_settled: Callable[[Entry], bool] = _always
     """Whether a still may be used already; the others are taken as not there."""
+    choice: Choice = field(default_factory=Choice)
+    """Which stills of a folder are meant."""
 
 
 def still_name(source: Source, name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model.errors import GpucaptError
 from pipeline.captioning.job import Job
@@ -17,6 +18,7 @@ from pipeline.reports.run_files import Run, new_run_id, write_run_csv, write_run
 from pipeline.runtime.clock import now
 from pipeline.runtime.progress import Progress, shown
 from pipeline.runtime.signals import stopped_by_signals
+from pipeline.sources.choice import Choice, LeftOut
 from pipeline.sources.discovery import open_source
 from pipeline.storage.base import Storage
 from pipeline.storage.open import location, open_storage
@@ -25,6 +27,8 @@ from pipeline.stories.job_storyteller import check_provider
 DONE, FAILED, SOME_SET_ASIDE = 0, 1, 3
 
 _ERRORS_SHOWN = 20
+
+_log = logging.getLogger("gpucapt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,14 @@ class CaptionRun:
     overwrite: bool = False
     retry_failed: bool = False
     progress: str = "auto"
+    choice: Choice = field(default_factory=Choice)
 
     def run(self) -> int:
         """Caption everything in SOURCE that is not done; returns the exit code."""
         check_provider(self.settings.story)
         model = resolve_model(self.settings.model)
-        storage, sources = open_source(self.source)
+        left_out = LeftOut()
+        storage, sources = open_source(self.source, self.choice, left_out)
         destination = open_storage(self.destination)
         destination.check_place()
         order = Order(
@@ -54,14 +60,19 @@ class CaptionRun:
             self.resources,
             overwrite=self.overwrite,
             retry_failed=self.retry_failed,
+            choice=self.choice,
         )
         started, began, progress = now(), time.monotonic(), Progress()
         with Outcomes() as outcomes:
             job = Job(order, model, outcomes, progress)
             with stopped_by_signals(job.stop), shown(progress, self.progress):
                 job.run()
+            told = left_out.in_words()
             if outcomes.totals.sources == 0:
-                raise GpucaptError(f"there is nothing to caption in {self.source}: no video and no picture")
+                nothing = f"there is nothing to caption in {self.source}: no video and no picture"
+                raise GpucaptError(f"{nothing}; {told}" if told else nothing)
+            if told:
+                _log.info("%s", told)
             run = Run(
                 new_run_id(),
                 location(self.source),
@@ -72,6 +83,7 @@ class CaptionRun:
                 job.model.version,
                 self.settings.of_result("video"),
                 time.monotonic() - began,
+                left_out.counts,
             )
             return conclude(run, outcomes, destination, is_news=_is_untold(destination))
 

@@ -218,7 +218,8 @@ class Intake:
     def _entries(self, source: Source) -> Iterator[Entry]:
         if source.kind == "video":
             return iter(() if source.entry is None else (source.entry,))
-        settled = filter(self._order.is_settled, still_entries(self._order.storage, source))
+        stills = still_entries(self._order.storage, source, self._order.choice)
+        settled = filter(self._order.is_settled, stills)
         return islice(settled, self._order.settings.selection.max_frames)
 
     def _fingerprint(self, source: Source, snapshot: Snapshot) -> str:

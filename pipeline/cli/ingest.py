@@ -32,6 +32,8 @@ def plan(
     max_frames: options.MaxFrames = None,
     skip_duplicates: options.SkipDuplicates = False,
     story: options.Story = "outline",
+    exclude: options.Exclude = None,
+    include: options.Include = None,
     settle: Annotated[
         float,
         typer.Option(
@@ -102,6 +104,7 @@ def plan(
         skip_duplicates=skip_duplicates,
         story=story,
     )
+    choice = options.choice(exclude, include)
     from pipeline.ingest.plan import Planning
     from pipeline.storage.open import refuse_overlap
 
@@ -111,7 +114,7 @@ def plan(
         raise typer.BadParameter(str(error)) from error
     size = _bytes(shard_size)
     planning = Planning(
-        incoming, destination, settings, settle, size, shards, archive, failed, most_shards, wait
+        incoming, destination, settings, settle, size, shards, archive, failed, most_shards, wait, choice
     )
     typer.echo(json.dumps(planning.run()))
 

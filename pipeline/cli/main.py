@@ -105,6 +105,8 @@ def caption(
     max_frames: options.MaxFrames = None,
     skip_duplicates: options.SkipDuplicates = False,
     story: options.Story = "outline",
+    exclude: options.Exclude = None,
+    include: options.Include = None,
     workers: options.Workers = None,
     overwrite: Annotated[
         bool,
@@ -141,6 +143,7 @@ def caption(
         skip_duplicates=skip_duplicates,
         story=story,
     )
+    choice = options.choice(exclude, include)
     resources = options.resources(device=device, batch_size=batch_size, workers=workers)
     if streams.is_stream(source):
         code = streams.caption_stream(
@@ -164,7 +167,7 @@ def caption(
         raise typer.BadParameter(str(error)) from error
     from pipeline.captioning.run import CaptionRun
 
-    run = CaptionRun(source, destination, settings, resources, overwrite, retry_failed, progress)
+    run = CaptionRun(source, destination, settings, resources, overwrite, retry_failed, progress, choice)
     raise typer.Exit(run.run())
 
 

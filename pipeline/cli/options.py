@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model.errors import GpucaptError
 from pipeline.records.frame_selection import Selection
 from pipeline.records.settings import CaptionSettings, Resources
+
+if TYPE_CHECKING:
+    from pipeline.sources.choice import Choice
 
 Model = Annotated[
     str | None,
@@ -114,6 +118,49 @@ ShowProgress = Annotated[
         callback=_check_progress,
     ),
 ]
+
+
+def _patterns(context: typer.Context, parameter: typer.CallbackParam, given: list[str] | None) -> list[str]:
+    """Several in one variable are parted by commas: names have blanks, at which typer would part them."""
+    source = context.get_parameter_source(str(parameter.name))
+    if source is None or source.name != "ENVIRONMENT":
+        return given or []
+    return [part for text in os.environ[str(parameter.envvar)].split(",") if (part := text.strip())]
+
+
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        envvar="GPUCAPT_EXCLUDE",
+        metavar="PATTERN",
+        help="Leave out files and folders of this name, as .gitignore names them. May be repeated; in the"
+        " variable, patterns are parted by commas.",
+        show_default="what a NAS or an editor leaves behind",
+        callback=_patterns,
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        envvar="GPUCAPT_INCLUDE",
+        metavar="PATTERN",
+        help="Take nevertheless what --exclude, or by its name the default, leaves out. May be repeated.",
+        show_default="nothing",
+        callback=_patterns,
+    ),
+]
+
+
+def choice(exclude: list[str] | None, include: list[str] | None) -> Choice:
+    """Which files are meant. Raises typer.BadParameter for what is no pattern."""
+    from pipeline.sources.choice import Choice
+
+    try:
+        return Choice(exclude or (), include or ())
+    except GpucaptError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def caption_settings(

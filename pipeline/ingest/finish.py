@@ -124,6 +124,7 @@ def _run(folder: RunFolder, plan: RunPlan, model: ModelUsed) -> Run:
         model.version,
         plan.settings.of_result("video"),
         max(time.time() - plan.planned_at, 0.0),
+        folder.read_left_out(),
     )
 
 

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from model.errors import GpucaptError
@@ -19,6 +19,7 @@ from pipeline.models.resolve import pinned
 from pipeline.records.outcome import Input, Outcome
 from pipeline.records.settings import CaptionSettings
 from pipeline.reports.run_files import new_run_id
+from pipeline.sources.choice import Choice, LeftOut
 from pipeline.sources.discovery import SetAside, Source, find_sources, still_entries
 from pipeline.sources.splitting import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.storage.base import Entry, Storage
@@ -55,6 +56,7 @@ class Planning:
     failed: str | None = None
     most_shards: int = MOST_SHARDS
     wait: bool = False
+    choice: Choice = field(default_factory=Choice)
 
     def run(self) -> dict[str, object]:
         """Write the shards of a new run; returns ``{"run": URL, "shards": [URL, …]}``.
@@ -77,10 +79,24 @@ class Planning:
         remove_old_runs(destination, time.time())
         if self.wait:
             wait_for_arrivals(incoming, self.settle_s)
-        plan = RunPlan(incoming.url, archive, failed, incoming.now(), self.settle_s, 0, self.settings)
+        plan = RunPlan(
+            incoming.url,
+            archive,
+            failed,
+            incoming.now(),
+            self.settle_s,
+            0,
+            self.settings,
+            exclude=self.choice.exclude,
+            include=self.choice.include,
+        )
         folder = RunFolder(destination, new_run_id())
+        left_out = LeftOut()
         with Recorder() as refused, _Found(incoming, plan) as found:
-            movable = self._find(incoming, name or "incoming", found, refused)
+            movable = self._find(incoming, name or "incoming", found, refused, left_out)
+            if told := left_out.in_words():
+                _log.info("%s", told)
+                refused.leave_out(left_out.counts)
             plan = found.look_again(0.0 if incoming.is_remote else min(LOOK_AGAIN_S, self.settle_s))
             urls = self._shards(found, folder) if found.total else []
             if urls or movable:
@@ -102,17 +118,19 @@ class Planning:
                 f"INCOMING {self.incoming} does not exist; make it, or name the folder that is meant"
             )
 
-    def _find(self, incoming: Storage, name: str, found: _Found, refused: Recorder) -> bool:
+    def _find(
+        self, incoming: Storage, name: str, found: _Found, refused: Recorder, left_out: LeftOut
+    ) -> bool:
         """Take down what has settled; whether something is refused that can be moved away."""
         movable = False
-        for source in find_sources(incoming, base_name=name):
+        for source in find_sources(incoming, base_name=name, choice=self.choice, left_out=left_out):
             if isinstance(source, SetAside):
                 _log.warning("set aside %s: %s", json.dumps(source.key, ensure_ascii=False), source.reason)
-                inputs = _Inputs(incoming, source, found.plan)
+                inputs = _Inputs(incoming, source, found.plan, self.choice)
                 refused.add(Outcome(source.key, "set aside", reason=" ".join(source.reason.split())), inputs)
                 movable = movable or inputs.found
                 continue
-            entries = [source.entry] if source.entry else still_entries(incoming, source)
+            entries = [source.entry] if source.entry else still_entries(incoming, source, self.choice)
             for cost, piece in self._cut(source, found.settled(entries)):
                 found.add(cost + COST_OF_A_SOURCE, piece)
         return movable
@@ -205,8 +223,8 @@ class _Found:
 class _Inputs:
     """The files of what cannot be a source, as far as they have settled."""
 
-    def __init__(self, incoming: Storage, refused: SetAside, plan: RunPlan) -> None:
-        self._incoming, self._refused, self._plan = incoming, refused, plan
+    def __init__(self, incoming: Storage, refused: SetAside, plan: RunPlan, choice: Choice) -> None:
+        self._incoming, self._refused, self._plan, self._choice = incoming, refused, plan, choice
         self.found = False
         """Whether there were any, after going through them."""
 
@@ -216,7 +234,7 @@ class _Inputs:
             return
         entry = self._incoming.stat(refused.path) if refused.kind == "video" else None
         folder = Source(refused.key, refused.kind, refused.path)
-        for one in [entry] if entry else still_entries(self._incoming, folder):
+        for one in [entry] if entry else still_entries(self._incoming, folder, self._choice):
             if self._plan.is_settled(one):
                 self.found = True
                 yield Input(one.key, one.etag, one.key, refused.reason, one.size, one.modified)

@@ -4,7 +4,7 @@
     shards/00000.jsonl        the sources of a shard, one a line
     outcomes/00000.jsonl      what became of them: the model, then a line for each source, followed by one
                               for each of its files
-    outcomes/plan.jsonl       the same for what cannot be a source
+    outcomes/plan.jsonl       the same for what cannot be a source, and how many files were left out
 
 A run is named by the URL of that folder, so that one word is all that its later steps need.
 A run that has nothing to do writes nothing, not even the folder; its name says so.
@@ -29,6 +29,7 @@ from pipeline.records.outcome import Input, Outcome, Status
 from pipeline.records.settings import CaptionSettings
 from pipeline.records.source_info import SourceKind
 from pipeline.runtime.temp_folders import ScratchFolder
+from pipeline.sources.choice import Choice
 from pipeline.sources.discovery import Piece, Source
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.open import open_storage
@@ -136,6 +137,14 @@ class RunFolder:
                 return _model(head["model"])
         return ModelUsed("", "", "")
 
+    def read_left_out(self) -> dict[str, int]:
+        """How many files the plan left out, by the reason."""
+        key = f"{self.key}/outcomes/plan.jsonl"
+        if self.destination.stat(key) is None:
+            return {}
+        lines = self._parsed(key, _recorded)
+        return next((line["left_out"] for line in lines if "left_out" in line), {})
+
     def outcome_keys(self) -> Iterator[str]:
         """The recorded outcomes of all shards that have ended."""
         return (entry.key for entry in self.destination.list_folder(f"{self.key}/outcomes"))
@@ -195,10 +204,19 @@ class RunPlan:
     settings: CaptionSettings
     growing: tuple[str, ...] = ()
     """Files that grew while the plan was made."""
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+
+    @property
+    def choice(self) -> Choice:
+        """Which files of incoming are meant."""
+        return Choice(self.exclude, self.include)
 
     def to_json(self) -> dict[str, object]:
         """The plan as JSON types."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "settings"}
+        if not (self.exclude or self.include):  # workers of earlier versions take no patterns
+            del fields["exclude"], fields["include"]
         return {"format": FORMAT, **fields, "settings": self.settings.to_json()}
 
     @classmethod
@@ -207,7 +225,9 @@ class RunPlan:
         if fields.pop("format") != FORMAT:
             raise ValueError("another format")
         settings = CaptionSettings.from_json(fields["settings"])
-        plan = cls(**{**fields, "settings": settings, "growing": tuple(fields.get("growing", ()))})
+        lists = {name: tuple(fields.get(name, ())) for name in ("growing", "exclude", "include")}
+        plan = cls(**{**fields, "settings": settings, **lists})
+        _expect_text(*plan.exclude, *plan.include)
         _expect_text(plan.incoming, plan.archive, plan.failed)
         _expect_numbers(plan.settle_s, plan.shards)
         datetime.fromtimestamp(plan.planned_at, UTC)
@@ -245,6 +265,10 @@ class Recorder:
     def about(self, model: ModelUsed) -> None:
         """Say, before the first outcome, which model is used."""
         self._file.write(json.dumps({"model": model._asdict()}) + "\n")
+
+    def leave_out(self, counts: dict[str, int]) -> None:
+        """Say how many files were left out, by the reason."""
+        self._file.write(json.dumps({"left_out": counts}) + "\n")
 
     def record(self, folder: RunFolder, name: str) -> None:
         """Put the outcomes where finish finds them: all of them or none."""
@@ -294,6 +318,9 @@ def _recorded(line: str) -> dict[str, dict[str, Any]]:
     if kind == "model":
         model = _model(content)
         _expect_text(model.name, model.version, model.weights)
+    elif kind == "left_out":
+        _expect_text(*content)
+        _expect_numbers(*content.values())
     elif kind == "input":
         one = Input(**content)
         _expect_text(one.key, one.etag, one.name, one.error or "")

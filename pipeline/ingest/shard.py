@@ -40,6 +40,7 @@ def run_shard(url: str, resources: Resources, progress: str = "auto") -> str:
             keep_missing=True,
             films=f"{plan.archive}/{folder.id}",
             is_settled=plan.is_settled,
+            choice=plan.choice,
         )
         job = Job(order, resolve_model(plan.settings.model), recorder, counts)
         recorder.about(

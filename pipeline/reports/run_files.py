@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import IO, Protocol
 
@@ -41,7 +41,8 @@ class RunOutcomes(Protocol):
 class Run:
     """A run, as its files describe it. Times are UTC, as ISO 8601 writes them.
 
-    ``seconds`` is how long it took, more exactly than the two times say it.
+    ``seconds`` is how long it took, more exactly than the two times say it. ``left_out`` counts the files
+    that were not meant, by the reason.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Run:
     model_version: str
     settings: dict[str, object]
     seconds: float
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -91,6 +93,7 @@ def write_run_report(run: Run, outcomes: RunOutcomes, destination: Storage) -> N
         run.settings,
         outcomes.totals.counts,
         outcomes.totals.untold,
+        run.left_out,
     )
     with ScratchFolder() as scratch:
         path = scratch / "report.html"
@@ -127,6 +130,7 @@ def _write_summary(run: Run, outcomes: RunOutcomes, file: IO[str]) -> None:
         "model_version": run.model_version,
         "settings": run.settings,
         "counts": outcomes.totals.counts,
+        "left_out": [{"reason": reason, "files": files} for reason, files in run.left_out.items()],
     }
     file.write("{\n")
     for name, value in head.items():

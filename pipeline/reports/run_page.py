@@ -8,7 +8,7 @@ cost neither who writes it nor who reads it more than they must.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class RunFacts:
     ``left``."""
     untold: int
     """How many of the errors are stories that could not be told."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many files were not meant, by the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def write_run_page(
         destination=shown(facts.destination),
         model=shown(facts.model),
         settings=shown_settings(facts.settings),
+        left_out=[(printable(reason), files) for reason, files in facts.left_out.items()],
         time=duration(facts.seconds),
         rates=rates(facts),
         run=script_json(

@@ -1,7 +1,7 @@
 """What is there to caption: every video, and every folder that directly holds stills.
 
 Sources are found in one pass over a sorted listing. Kinds are told by the file's extension; what has another
-one is ignored, and so is everything hidden (a part of its path begins with a dot).
+one is ignored, and so is what a Choice leaves out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from model.errors import GpucaptError
 from pipeline.media.frame import Feed
 from pipeline.records.source_info import SourceKind
+from pipeline.sources.choice import Choice, LeftOut, is_hidden
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.open import open_object, open_storage
 
@@ -94,17 +95,22 @@ def kind_of(name: str) -> SourceKind | None:
     return "stills" if extension in STILL_EXTENSIONS else None
 
 
-def find_sources(storage: Storage, *, base_name: str) -> Iterator[Source | SetAside]:
+def find_sources(
+    storage: Storage, *, base_name: str, choice: Choice | None = None, left_out: LeftOut | None = None
+) -> Iterator[Source | SetAside]:
     """Every source under the root, in the order in which the listing first shows something of it.
 
     A key is the path under the root; the stills directly in the root go by `base_name`. What cannot have
-    its key, or lies in a folder that cannot be read, comes as SetAside.
+    its key, or lies in a folder that cannot be read, comes as SetAside. `left_out` counts the videos and
+    stills that `choice` leaves out, but for hidden ones.
     """
-    finder = _Finder(storage, base_name)
+    choice = choice or Choice()
+    finder = _Finder(storage, base_name, choice, left_out or LeftOut())
     unreadable: deque[SetAside] = deque()
 
     def tell(folder: str, reason: str) -> None:
-        unreadable.append(SetAside(folder or base_name, reason, None, folder))
+        if choice.takes_folder(folder):
+            unreadable.append(SetAside(folder or base_name, reason, None, folder))
 
     for entry in storage.list(unreadable=tell):
         while unreadable:
@@ -118,9 +124,11 @@ def find_sources(storage: Storage, *, base_name: str) -> Iterator[Source | SetAs
 class _Finder:
     """Remembers no more of the listing than the folders that are open at the current key."""
 
-    def __init__(self, storage: Storage, base_name: str) -> None:
+    def __init__(self, storage: Storage, base_name: str, choice: Choice, left_out: LeftOut) -> None:
         self._storage = storage
         self._base_name = base_name
+        self._choice = choice
+        self._left_out = left_out
         self._open_folders: list[str] = []
         self._videos: list[str] = []
         self._root_seen = False
@@ -128,10 +136,12 @@ class _Finder:
 
     def see(self, entry: Entry) -> Source | SetAside | None:
         key = entry.key
-        if any(part.startswith(".") for part in key.split("/")):
-            return None
         kind = kind_of(entry.name)
-        if kind is None:
+        if kind is None or is_hidden(key):
+            return None
+        reason = self._choice.reason(key)
+        if reason is not None:
+            self._left_out.add(reason)
             return None
         if kind == "video":
             self._forget_before(key)
@@ -177,35 +187,34 @@ class _Finder:
 
     def _stills_in_root(self) -> bool:
         if self._root_has_stills is None:
-            self._root_has_stills = any(map(is_still, self._storage.list_folder("")))
+            in_root = Source(self._base_name, "stills", "")
+            self._root_has_stills = any(still_entries(self._storage, in_root, self._choice))
         return self._root_has_stills
 
 
-def is_still(entry: Entry) -> bool:
-    """Whether a file counts among the stills of its folder."""
-    return kind_of(entry.name) == "stills" and not entry.name.startswith(".")
-
-
-def still_entries(storage: Storage, source: Source) -> Iterator[Entry]:
-    """The stills of one source or piece, sorted by name."""
+def still_entries(storage: Storage, source: Source, choice: Choice | None = None) -> Iterator[Entry]:
+    """The stills of one source or piece that `choice` takes, sorted by name; SOURCE itself in any case."""
     if source.entry is not None:
         return iter((source.entry,))
-    piece = source.piece
-    if piece is None:
-        return filter(is_still, storage.list_folder(source.path))
-    found = storage.list_folder(source.path, after=piece.after)
-    return filter(is_still, takewhile(lambda entry: piece.holds(entry.name), found))
+    chosen, piece = choice or Choice(), source.piece
+    found = storage.list_folder(source.path, after="" if piece is None else piece.after)
+    if piece is not None:
+        found = takewhile(lambda entry: piece.holds(entry.name), found)
+    return (entry for entry in found if kind_of(entry.name) == "stills" and chosen.takes(entry.key))
 
 
-def open_source(url: str) -> tuple[Storage, Iterator[Source | SetAside]]:
+def open_source(
+    url: str, choice: Choice | None = None, left_out: LeftOut | None = None
+) -> tuple[Storage, Iterator[Source | SetAside]]:
     """SOURCE as people name it: a folder of anything, a folder of stills, or one file.
 
-    Raises GpucaptError when nothing is there, or when it is one file of a kind that cannot be captioned.
+    `choice` and `left_out` are about what is found in a folder, as in `find_sources`. Raises GpucaptError
+    when nothing is there, or when it is one file of a kind that cannot be captioned.
     """
     folder = open_storage(url)
     parent, name = open_object(url)
     if folder.exists():
-        return folder, find_sources(folder, base_name=name or "source")
+        return folder, find_sources(folder, base_name=name or "source", choice=choice, left_out=left_out)
     entry = parent.stat(name) if name else None
     if entry is None:
         raise GpucaptError(f"SOURCE {url} does not exist; name a folder, a video or a picture")

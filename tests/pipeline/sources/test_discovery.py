@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
+from pipeline.sources.choice import Choice, LeftOut
 from pipeline.sources.discovery import (
     STILL_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -52,9 +53,11 @@ class Bucket(LocalStorage):
     def list(self, prefix: str = "", *, after: str = "", unreadable: Unreadable | None = None):  # type: ignore[no-untyped-def]
         return (Entry(key, 1, "e", 0.0) for key in self._keys if key.startswith(prefix) and key > after)
 
-    def list_folder(self, folder: str):  # type: ignore[no-untyped-def]
+    def list_folder(self, folder: str, *, after: str = ""):  # type: ignore[no-untyped-def]
         start = folder + "/" if folder else ""
-        return (entry for entry in self.list(start) if "/" not in entry.key[len(start) :])
+        return (
+            entry for entry in self.list(start, after=start + after) if "/" not in entry.key[len(start) :]
+        )
 
 
 def test_each_video_and_each_folder_that_directly_holds_stills_is_a_source(tmp_path: Path) -> None:
@@ -189,6 +192,60 @@ def test_odd_names_stay_as_they_are(tmp_path: Path) -> None:
     assert keys == sorted(keys, key=str.encode)
 
 
+def test_what_is_left_out_is_counted_and_no_source(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "trip/1.jpg",
+        "trip/@eaDir/1.jpg/THUMB_XL.jpg",
+        "trip/@eaDir/1.jpg/THUMB_S.jpg",
+        "#recycle/trip/clip.mp4",
+        "#recycle/trip/notes.txt",
+        ".trash/2.jpg",
+        "drafts/clip.mp4",
+    )
+    left_out = LeftOut()
+    _, sources = open_source(str(tmp_path), Choice(["drafts"]), left_out)
+    assert [source.key for source in sources] == ["trip"]
+    assert left_out.counts == {
+        "@eaDir/ (by default)": 2,
+        "#recycle/ (by default)": 1,
+        "drafts (by --exclude)": 1,
+    }
+
+
+def test_a_folder_whose_stills_are_all_left_out_is_no_source_and_others_lack_those(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a/draft1.jpg", "in/b/draft1.jpg", "in/b/1.jpg", "in/in/2.jpg", "in/draft.jpg")
+    choice = Choice(["draft*"])
+    storage, sources = open_source(str(tmp_path / "in"), choice)
+    found = [source for source in sources if isinstance(source, Source)]
+    assert [source.key for source in found] == ["b", "in"], "nothing in the root claims its name"
+    assert [entry.key for entry in still_entries(storage, found[0], choice)] == ["b/1.jpg"]
+
+
+def test_one_file_is_meant_whatever_the_patterns_say(tmp_path: Path) -> None:
+    touch(tmp_path, "draft.jpg")
+    choice = Choice(["*"])
+    storage, sources = open_source(str(tmp_path / "draft.jpg"), choice)
+    (source,) = sources
+    assert isinstance(source, Source)
+    assert [entry.name for entry in still_entries(storage, source, choice)] == ["draft.jpg"]
+
+
+def test_a_folder_that_is_left_out_may_be_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "lost+found/1.jpg", ".Trashes/1.jpg", "private/1.jpg", "other/1.jpg")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name in ("lost+found", ".Trashes", "private"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert set(set_aside(tmp_path)) == {"private"}
+    _, sources = open_source(str(tmp_path), Choice(["private/"]))
+    assert [source.key for source in sources] == ["other"]
+
+
 def test_a_circle_of_links_is_walked_once(tmp_path: Path) -> None:
     touch(tmp_path, "a/clip.mp4")
     (tmp_path / "a" / "again").symlink_to(tmp_path / "a")
@@ -271,7 +328,7 @@ def test_finding_keeps_nothing_of_what_it_has_passed() -> None:
     """Memory must not grow with the listing, however many folders and videos it shows."""
     from pipeline.sources.discovery import _Finder
 
-    finder = _Finder(Bucket(), "in")
+    finder = _Finder(Bucket(), "in", Choice(), LeftOut())
     for folder in range(1000):
         finder.see(Entry(f"f{folder:04}/1.jpg", 1, "e", 0.0))
         finder.see(Entry(f"f{folder:04}/2.mp4", 1, "e", 0.0))

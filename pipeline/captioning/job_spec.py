@@ -9,7 +9,7 @@ from typing import Protocol
 from pipeline.records.outcome import Input, Outcome
 from pipeline.records.row import Row
 from pipeline.records.settings import CaptionSettings, Resources
-from pipeline.sources.choice import Choice
+from pipeline.sources.choice import Choice, LeftOut
 from pipeline.sources.discovery import SetAside, Source
 from pipeline.state.fingerprints import Snapshot
 from pipeline.state.still_rows import name_of
@@ -48,6 +48,8 @@ class Order:
     """Whether a still may be used already; the others are taken as not there."""
     choice: Choice = field(default_factory=Choice)
     """Which stills of a folder are meant."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Counts the files that turn out to be no recordings."""
 
 
 def still_name(source: Source, name: str) -> str:

@@ -61,6 +61,7 @@ class CaptionRun:
             overwrite=self.overwrite,
             retry_failed=self.retry_failed,
             choice=self.choice,
+            left_out=left_out,
         )
         started, began, progress = now(), time.monotonic(), Progress()
         with Outcomes() as outcomes:

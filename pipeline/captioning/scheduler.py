@@ -22,6 +22,7 @@ from pipeline.records.source_info import SourceInfo
 from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.progress import Progress
 from pipeline.sources.discovery import Piece, SetAside, Source, still_entries
+from pipeline.sources.recordings import NO_RECORDING, is_known_text
 from pipeline.state.fingerprints import Snapshot
 from pipeline.state.leases import Claim, ClaimLost, Claims
 from pipeline.state.manifest import read_done
@@ -165,7 +166,9 @@ class Intake:
         try:
             fingerprint = self._fingerprint(source, snapshot)
             done = self._tell_if_done(source, fingerprint, snapshot)
-            found = done or self._read_in_turn(source, fingerprint, snapshot, number)
+            found = (
+                done or self._leave_out(source) or self._read_in_turn(source, fingerprint, snapshot, number)
+            )
         except BadInput as error:  # its key cannot be a name at the destination
             self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
             found = True
@@ -173,6 +176,14 @@ class Intake:
             if not isinstance(found, Work):
                 snapshot.close()
         return bool(found)
+
+    def _leave_out(self, source: Source) -> bool:
+        """Whether a source is a text with the extension of a recording, which then is no source."""
+        entry = source.entry if source.kind == "video" and source.feed is None else None
+        if entry is None or not is_known_text(self._order.storage, entry):
+            return False
+        self._order.left_out.add(NO_RECORDING)
+        return True
 
     def _read_in_turn(
         self, source: Source, fingerprint: str, snapshot: Snapshot, number: int | None

@@ -21,6 +21,7 @@ from pipeline.records.settings import CaptionSettings
 from pipeline.reports.run_files import new_run_id
 from pipeline.sources.choice import Choice, LeftOut
 from pipeline.sources.discovery import SetAside, Source, find_sources, still_entries
+from pipeline.sources.recordings import NO_RECORDING, is_known_text
 from pipeline.sources.splitting import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.open import is_inside, open_object, open_storage, refuse_overlap
@@ -129,6 +130,9 @@ class Planning:
                 inputs = _Inputs(incoming, source, found.plan, self.choice)
                 refused.add(Outcome(source.key, "set aside", reason=" ".join(source.reason.split())), inputs)
                 movable = movable or inputs.found
+                continue
+            if source.entry is not None and is_known_text(incoming, source.entry):
+                left_out.add(NO_RECORDING)
                 continue
             entries = [source.entry] if source.entry else still_entries(incoming, source, self.choice)
             for cost, piece in self._cut(source, found.settled(entries)):

@@ -29,8 +29,9 @@ of it):
 - `GPUCAPT_QUEUE_URL`: an SQS queue that the bucket tells of new objects. A message wakes the DAG within
   seconds; what it says is not read. The schedule stays, as the safety net. The triggerer needs the AWS
   variables, or `GPUCAPT_AWS_CONN_ID`, the name of an Airflow connection.
-- `GPUCAPT_EVERY`, `GPUCAPT_MAX_FRAMES`, `GPUCAPT_BEAM_SIZE`, `GPUCAPT_MODEL`, `GPUCAPT_STORY`: what the
-  trigger form is filled with. Any other option of `gpucapt ingest` can be set the same way.
+- `GPUCAPT_EVERY`, `GPUCAPT_MAX_FRAMES`, `GPUCAPT_BEAM_SIZE`, `GPUCAPT_MODEL`, `GPUCAPT_STORY`,
+  `GPUCAPT_EXCLUDE`, `GPUCAPT_INCLUDE` (patterns, parted by commas): what the trigger form is filled with.
+  Any other option of `gpucapt ingest` can be set the same way.
 - `GPUCAPT_MODELS`: the registry, a folder or `s3://bucket/prefix`, whose champion is used where no model is
   named. It is looked up once, by `plan`: a run uses one version from end to end.
 - `GPUCAPT_RUNNER`: where the command lines run. `local` (the default) is a process beside the Airflow worker,
@@ -55,7 +56,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
 
 import arrivals
-from forms import WHERE, answer, beam_size, number, options, place, retries
+from forms import WHERE, answer, beam_size, number, options, patterns, place, retries
 from runners import runner
 from worker_environment import setting
 
@@ -98,13 +99,26 @@ def form() -> dict[str, Param]:
             title="Story",
             description_md="What writes the story of each source.",
         ),
+        "exclude": patterns(
+            "EXCLUDE",
+            "Leave out",
+            "Names of files and folders that stay in incoming, as in a `.gitignore`, one a line: `drafts/`, "
+            "`*_proxy.mp4`. What a NAS or an editor leaves behind (`@eaDir`, …) is left out anyway. "
+            "Empty: as `GPUCAPT_EXCLUDE` says.",
+        ),
+        "include": patterns(
+            "INCLUDE",
+            "Take nevertheless",
+            "Names that are taken though the field above, or by its name the default, leaves them out, one a "
+            "line. Empty: as `GPUCAPT_INCLUDE` says.",
+        ),
     }
 
 
 def plan_arguments(context: Context, jinja_env: object) -> list[str]:
     """``gpucapt ingest plan …`` for the parameters of this run. Each value is one argument."""
     params: Mapping[str, Any] = context["params"]
-    given = options(params, "every", "max_frames", "beam_size", "model", "story")
+    given = options(params, "every", "max_frames", "beam_size", "model", "story", "exclude", "include")
     # What woke this run may have arrived a second ago, and nothing may come to wake another one.
     given += ["--wait", f"--most-shards={conf.getint('core', 'max_map_length', fallback=1024)}"]
     return ["ingest", "plan", *given, "--", params["incoming"], params["destination"]]

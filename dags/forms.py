@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
-from worker_environment import setting
+from worker_environment import setting, settings_in
 
 PLACE = r"^(s3://[A-Za-z0-9][A-Za-z0-9._-]*(/|$)|file:///|/)"
 WHERE = "A folder (absolute path) or `s3://bucket/prefix`"
@@ -46,6 +46,17 @@ def beam_size() -> Param:
     )
 
 
+def patterns(name: str, title: str, description: str) -> Param:
+    """Patterns of names, one a line of the form, which may be empty; in the setting parted by commas."""
+    return Param(
+        settings_in(name) or None,
+        type=["null", "array"],
+        items={"type": "string"},
+        title=title,
+        description_md=description,
+    )
+
+
 def retries() -> dict[str, Any]:
     """The default arguments of a DAG whose tasks may all be run again."""
     return {
@@ -57,8 +68,16 @@ def retries() -> dict[str, Any]:
 
 
 def options(params: Mapping[str, Any], *names: str) -> list[str]:
-    """``--name=value`` for each of these fields that is not empty. Each is one argument."""
-    return [f"--{name.replace('_', '-')}={params[name]}" for name in names if params[name] not in (None, "")]
+    """``--name=value`` for each of these fields that is not empty, and each of its values where it is a list.
+
+    Each is one argument.
+    """
+    return [
+        f"--{name.replace('_', '-')}={value}"
+        for name in names
+        for value in (params[name] if isinstance(params[name], list) else [params[name]])
+        if value not in (None, "")
+    ]
 
 
 def answer(command: str, printed: object, **wanted: type) -> Mapping[str, Any]:

@@ -128,7 +128,8 @@ def test_parameters_become_options_whatever_they_contain(
 ) -> None:
     odd = "/in; touch /tmp/x $(id) `id` 'a' \"b\" {{ 7 * 7 }} --debug\n<script>🎬"
     conf = {"incoming": odd, "destination": "/out", "every": 0.5, "max_frames": 10, "beam_size": 1}
-    found = run({"shards": []}, {**conf, "model": "--a model", "story": "none"})
+    patterns = {"exclude": ["$(id), `id`/", "", "--debug"], "include": ["@eaDir"]}
+    found = run({"shards": []}, {**conf, **patterns, "model": "--a model", "story": "none"})
     assert found.state == "success", found.log
     assert calls()[0] == [
         "ingest",
@@ -138,6 +139,9 @@ def test_parameters_become_options_whatever_they_contain(
         "--beam-size=1",
         "--model=--a model",
         "--story=none",
+        "--exclude=$(id), `id`/",
+        "--exclude=--debug",
+        "--include=@eaDir",
         "--wait",
         "--most-shards=1024",
         "--",
@@ -152,6 +156,15 @@ def test_the_environment_fills_the_form(
     env = {"GPUCAPT_EVERY": "2.5", "GPUCAPT_BEAM_SIZE": "3", "GPUCAPT_MODEL": "/models/a"}
     run({"shards": []}, env=env)
     assert calls()[0][2:6] == ["--every=2.5", "--beam-size=3", "--model=/models/a", "--story=outline"]
+
+
+def test_patterns_of_the_environment_fill_a_line_each(
+    run: Callable[..., DagRun], calls: Callable[[], list[list[str]]]
+) -> None:
+    run({"shards": []}, env={"GPUCAPT_EXCLUDE": "System Volume Information/, drafts/,"})
+    assert calls()[0][4:7] == ["--story=outline", "--exclude=System Volume Information/", "--exclude=drafts/"]
+    run({"shards": []}, {"exclude": None}, env={"GPUCAPT_EXCLUDE": "drafts/"})
+    assert not [option for option in calls()[2] if option.startswith("--exclude")]
 
 
 def test_there_are_never_more_shards_than_this_airflow_maps(

@@ -131,10 +131,13 @@ def test_the_form_refuses_what_cannot_work(airflow: Airflow) -> None:
         "a wide beam": {**good, "beam_size": 5000},
         "a numbered model": {**good, "model": 7},
         "an epic": {**good, "story": "epic"},
+        "patterns in one text": {**good, "exclude": "drafts/"},
+        "a number for a pattern": {**good, "include": [7]},
     }
     fine: dict[str, dict[str, Any]] = {
         "a language model's story": {**good, "story": "openai"},
         "only folders": good,
+        "patterns": {**good, "exclude": ["drafts/", ""], "include": None},
         "a file URL": {**good, "incoming": "file:///in"},
         "a whole bucket": {**good, "incoming": "s3://videos"},
         "a bucket with dots": {**good, "incoming": "s3://videos.example.org/in/"},

@@ -186,6 +186,7 @@ class Job:
             intake.take_the_rest()
         finally:
             self._chunks.close()
+            intake.close()
 
     def _caption(self) -> None:
         tools: tuple[Batcher, AdaptiveCaptioner] | None = None
@@ -284,12 +285,11 @@ class Job:
 
     def _finish_piece(self, end: End, piece: Piece) -> None:
         work, total = end.work, end.total
-        ran_on = work.passage is not None and work.passage.ran_on
         work.claim.check()
         with fenced(work.claim.assert_held):
-            Mark(piece, total, ran_on, end.facts).write(work.parts)
+            Mark(piece, total, facts=end.facts).write(work.parts)
         rows = work.parts.rows() if work.info.kind == "stills" else ()
-        done = PieceDone(piece.index, piece.of, work.info.kind, work.info.fingerprint, total, ran_on)
+        done = PieceDone(piece.index, piece.of, work.info.kind, work.info.fingerprint, total)
         inputs = inputs_of(work.source, work.snapshot, rows)
         self._tell(Outcome(work.info.key, "captioned", total, piece=done), inputs)
         self._in_flight.end(work)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.media.frame import Passage
 from pipeline.records.row import Row
 from pipeline.records.source_info import SourceInfo
 from pipeline.records.video_facts import VideoFacts
@@ -34,8 +33,6 @@ class Work:
     """The first position that no part holds."""
     abandoned: bool = False
     """Another worker took over: whatever still comes of it is thrown away."""
-    passage: Passage | None = None
-    """Of a film that is worked on in pieces."""
     film: tuple[str, ...] = ()
     """Relative URLs, from the report, of where the film may lie."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,9 @@ from pipeline.captioning.job_spec import Order
 from pipeline.captioning.messages import Chunk, End, Work
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.media.decoder import Decoder
 from pipeline.media.frame import Feed, Frame, KnownFrame, Passage
 from pipeline.media.images import decode_still, thumbnail
-from pipeline.media.video_reader import read_video
 from pipeline.models.lazy_model import LazyModel
 from pipeline.records.row import Row, is_illustrated
 from pipeline.runtime.bounded_queue import Stopped
@@ -41,11 +41,27 @@ _Item = tuple[Row, "Picture | None"]
 class Reader:
     """Reads one source after the other, or several in as many threads."""
 
-    def __init__(self, order: Order, model: LazyModel, pool: Executor, fetcher: Fetcher) -> None:
+    def __init__(
+        self,
+        order: Order,
+        model: LazyModel,
+        pool: Executor,
+        fetcher: Fetcher,
+        go_on: Callable[[], None],
+    ) -> None:
+        """``go_on`` is called now and then, and raises to give up."""
         self._order = order
         self._model = model
         self._pool = pool
         self._fetcher = fetcher
+        self._go_on = go_on
+        self._decoders: list[Decoder] = []
+        """Those that nobody uses; a list's two ends are safe to be used by several threads."""
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        while self._decoders:
+            self._decoders.pop().close()
 
     def read(self, work: Work) -> Iterator[Chunk | End]:
         """The chunks of a source from ``work.first`` on, then its end.
@@ -55,7 +71,14 @@ class Reader:
         if work.source.feed is not None:
             yield from self._feed(work, work.source.feed)
             return
-        items = self._video(work) if work.info.kind == "video" else self._stills(work)
+        if work.info.kind == "video":
+            yield from self._video(work)
+        else:
+            total = yield from self._chunks(work, self._stills(work))
+            yield End(work, total)
+
+    def _chunks(self, work: Work, items: Iterator[_Item]) -> Generator[Chunk, None, int]:
+        """The items in chunks; returns how many rows the source has."""
         chunk: Chunk | None = None
         total = work.first
         for row, image in items:
@@ -74,7 +97,7 @@ class Reader:
             yield chunk
         if total == 0 and work.source.piece is None:
             raise BadInput(f"{work.info.key}: there is no frame in it")
-        yield End(work, total)
+        return total
 
     def _feed(self, work: Work, feed: Feed) -> Iterator[Chunk | End]:
         """What is there of it at a time is a chunk: who looks on does not wait until a batch is full."""
@@ -95,20 +118,28 @@ class Reader:
             yield chunk
         yield End(work, total)
 
-    def _video(self, work: Work) -> Iterator[_Item]:
+    def _video(self, work: Work) -> Iterator[Chunk | End]:
         assert work.source.entry is not None
-        piece = work.source.piece
-        work.passage = None if piece is None else Passage(piece.index, piece.of)
-        with self._fetcher.film(work.source.entry) as path:
-            frames = read_video(
-                path,
-                self._order.settings.selection,
-                first_position=work.first,
-                after=_last_known(work),
-                passage=work.passage,
-            )
-            submitted = (self._submit_frame(frame, row) for row, frame in enumerate(frames, work.first))
-            yield from in_order(submitted, _FRAMES_AHEAD)
+        piece, settings = work.source.piece, self._order.settings
+        decoder = self._decoders.pop() if self._decoders else Decoder(self._go_on)
+        try:
+            decoder.start()  # it gets ready while the film comes and the model is loaded
+            with self._fetcher.film(work.source.entry) as path:
+                frames = decoder.frames(
+                    path,
+                    settings.selection,
+                    first_position=work.first,
+                    after=_last_known(work),
+                    passage=None if piece is None else Passage(piece.index, piece.of),
+                    backend=settings.video_backend,
+                )
+                submitted = (self._submit_frame(frame, row) for row, frame in enumerate(frames, work.first))
+                total = yield from self._chunks(work, in_order(submitted, _FRAMES_AHEAD))
+        except BaseException:
+            decoder.close()
+            raise
+        self._decoders.append(decoder)
+        yield End(work, total, decoder.facts)
 
     def _submit_frame(self, frame: Frame, row: int) -> Future[_Item]:
         return self._pool.submit(_prepared, frame, self._model.load(), row)

@@ -104,7 +104,7 @@ class Intake:
         self._channel = channel
         self._stop = stop
         self._fetcher = fetcher
-        self._reader = Reader(order, model, pool, fetcher)
+        self._reader = Reader(order, model, pool, fetcher, self._go_on)
         is_remote = order.storage.is_remote or order.destination.is_remote
         self._turns = Turns(order.resources.readers, is_remote=is_remote, go_on=self._go_on)
         self._tell = tell
@@ -112,6 +112,10 @@ class Intake:
         self._sources = iter(order.sources)
         self._listed = 0
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._reader.close()
 
     @property
     def threads(self) -> int:

@@ -31,6 +31,7 @@ def plan(
     scenes: options.Scenes = False,
     max_frames: options.MaxFrames = None,
     skip_duplicates: options.SkipDuplicates = False,
+    video_backend: options.VideoBackend = "auto",
     story: options.Story = "outline",
     exclude: options.Exclude = None,
     include: options.Include = None,
@@ -102,6 +103,7 @@ def plan(
         scenes=scenes,
         max_frames=max_frames,
         skip_duplicates=skip_duplicates,
+        video_backend=video_backend,
         story=story,
     )
     choice = options.choice(exclude, include)

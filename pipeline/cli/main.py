@@ -104,6 +104,7 @@ def caption(
     scenes: options.Scenes = False,
     max_frames: options.MaxFrames = None,
     skip_duplicates: options.SkipDuplicates = False,
+    video_backend: options.VideoBackend = "auto",
     story: options.Story = "outline",
     exclude: options.Exclude = None,
     include: options.Include = None,
@@ -141,6 +142,7 @@ def caption(
         scenes=scenes,
         max_frames=max_frames,
         skip_duplicates=skip_duplicates,
+        video_backend=video_backend,
         story=story,
     )
     choice = options.choice(exclude, include)

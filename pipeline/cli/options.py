@@ -70,6 +70,14 @@ SkipDuplicates = Annotated[
         help="Leave out frames that look like the last one.",
     ),
 ]
+VideoBackend = Annotated[
+    str,
+    typer.Option(
+        envvar="GPUCAPT_VIDEO_BACKEND",
+        metavar="auto|opencv|pyav",
+        help="What decodes videos; auto: what is right for the file.",
+    ),
+]
 Story = Annotated[
     str, typer.Option(envvar="GPUCAPT_STORY", metavar="outline|openai|none", help="Who tells the story.")
 ]
@@ -174,6 +182,7 @@ def caption_settings(
     scenes: bool = False,
     max_frames: int | None = None,
     skip_duplicates: bool = False,
+    video_backend: str = "auto",
     story: str = "outline",
 ) -> CaptionSettings:
     """The settings from what the command line says. Raises typer.BadParameter for what makes no sense."""
@@ -188,7 +197,7 @@ def caption_settings(
         every = 1.0
     try:
         selection = Selection(every, fps, scenes, max_frames, skip_duplicates)
-        return CaptionSettings(selection, beam_size, max_length, precision, story, model)
+        return CaptionSettings(selection, beam_size, max_length, precision, story, model, video_backend)
     except GpucaptError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -198,7 +207,7 @@ def resources(*, device: str, batch_size: str = "auto", workers: int | None = No
 
     And ModuleNotFoundError where nothing is installed to work with: no input is to be blamed for that.
     """
-    for name in ("torch", "torchvision", "cv2", "numpy", "PIL"):
+    for name in ("torch", "torchvision", "av", "cv2", "numpy", "PIL"):
         if find_spec(name) is None:
             raise ModuleNotFoundError(name=name)
     size: int | None = None

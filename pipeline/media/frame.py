@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline.records.video_facts import Gap
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -26,11 +28,21 @@ class Frame:
     etag: str | None = None
     """The still's; None for videos."""
     end_s: float | None = None
-    """Where the scene or the window ends that the frame stands for, which begins at ``timestamp_s``."""
+    """The end of the scene that it stands for, in seconds; ``timestamp_s`` is then its beginning."""
     is_alike: bool = False
     """Whether it looks like the selected frame before it."""
-    gap: tuple[float, float] | None = None
-    """The stretch right before it, in seconds, of which nothing could be decoded."""
+    gap: Gap | None = None
+    """What right before it could not be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A decoded image of a video: its number, its pixels (height, width, 3) in RGB, upright and in shape."""
+
+    number: int
+    image: NDArray[np.uint8]
+    gap: Gap | None = None
+    """What before it could not be decoded, though a frame of it was wanted."""
 
 
 class Feed(Protocol):
@@ -47,26 +59,17 @@ KnownFrame = tuple[int, float]
 """A frame that was read before: its number and its timestamp in seconds."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Passage:
     """One of ``of`` about equal, successive passages of a video, the ``index``-th from 0.
 
-    Together they hold the frames of the video, each once: those of passage 0, 1, … up to the first one that
-    ran on to the video's end.
+    Together they hold the frames of the video, each once.
     """
 
     index: int
     of: int
-    ran_on: bool = False
-    """Set at the end of reading: whether this passage holds all frames up to the end of the video, since it
-    showed damage, so that where the next passage begins cannot be told for sure."""
 
-    def cut(self, count: int) -> tuple[int, int | None]:
-        """The numbers of the passage's first frame and of the one after its last, in so many frames.
-
-        None stands for the end of the video. Where frames cannot be counted the first passage holds them all.
-        """
-        if count == 0:
-            return (0, None) if self.index == 0 else (0, 0)
+    def cut(self, count: int) -> tuple[int, int]:
+        """The numbers of the passage's first frame and of the one after its last, in so many frames."""
         first, end = (count * number // self.of for number in (self.index, self.index + 1))
-        return first, None if self.index + 1 == self.of else end
+        return first, end

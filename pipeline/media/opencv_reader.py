@@ -1,154 +1,106 @@
-"""A film opened by OpenCV's FFmpeg: frame after frame with its number and its time.
+"""A video decoded by OpenCV's own FFmpeg: all frames from the start, of which the wanted ones are converted.
 
-`grab` decodes a frame and `retrieve` converts it to pixels; only chosen frames are retrieved. Frames are
-numbered as they are decoded, so that the numbers do not depend on what a container's header claims.
+It cannot choose a stream, lays nothing on white, deinterlaces nothing and mirrors nothing, so some videos
+would come out wrong; ``why_not`` tells which.
 """
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BadInput
-from pipeline.runtime.temp_folders import ScratchFolder
+from pipeline.media.frame import Decoded
+from pipeline.media.liveness import PULSE
+from pipeline.media.opencv_capture import open_capture
+from pipeline.media.video_index import VideoIndex
+from pipeline.records.video_facts import Gap
 
 if TYPE_CHECKING:
     import cv2
     import numpy as np
     from numpy.typing import NDArray
 
-DAMAGED_IN_A_ROW = 200
-"""`grab` fails at the end and at a damaged packet alike; the film is over after so many failures in a row."""
-
-DECODER_THREADS = 16  # at most; more buy no speed and hold a frame each
-
-_SAFE_INPUT = (
-    # A file that somebody dropped may be a playlist that names other files or hosts; only films are opened.
-    "protocol_whitelist;file|format_whitelist;"
-    "asf,avi,flv,h264,hevc,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,mxf,ogg"
-)
-
-_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-_OUR_OPTIONS = "_GPUCAPT_CAPTURE_OPTIONS"
-"""What was set here, or by the process that started this one: films and streams want different ones."""
+_NOT_IN_THE_WHEEL = frozenset({"av1"})
+"""Codecs that OpenCV's wheels leave to the graphics card."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grabbed:
-    """The last frame that was decoded: its number, its time, and the time from the one before to it."""
-
-    number: int
-    at_ms: float
-    step_ms: float
-
-
-def grabbed(capture: cv2.VideoCapture, last: Grabbed | None = None) -> Iterator[tuple[int, float]]:
-    """Decode frame after frame: its number, and its time in milliseconds, which always rises."""
-    number, last_ms, step_ms = -1, -math.inf, 1000 / frame_rate(capture)
-    if last is not None:
-        number, last_ms, step_ms = last.number, last.at_ms, last.step_ms
-    for at_ms in grabbed_times(capture):
-        number += 1
-        if number:
-            # Some streams (AVI, raw H.264) have no time on every frame, and 0 is then what OpenCV says.
-            if at_ms > last_ms:
-                step_ms = at_ms - last_ms
-            else:
-                at_ms = last_ms + step_ms
-        last_ms = at_ms
-        yield number, at_ms
+def why_not(index: VideoIndex, *, is_mirrored: bool) -> str | None:
+    """Why OpenCV would show a video wrongly; None where it would not."""
+    facts = index.facts
+    reasons = (
+        (not facts.is_first, "it shows only the first of several video streams"),
+        (facts.codec in _NOT_IN_THE_WHEEL, f"its decoders do not know {facts.codec}"),
+        (facts.is_interlaced, "it does not deinterlace"),
+        (facts.has_alpha, "it does not know transparency"),
+        (facts.is_hdr, "how it shows HDR depends on its version"),
+        (not facts.is_square, "it takes all pixels for square"),
+        (is_mirrored, "it turns pictures, but does not mirror them"),
+        (bool(index.strays), "it shows a frame whose time is far off in the wrong place"),
+        (index.first > 0, "it stops where a recording begins without a key frame"),
+    )
+    return next((reason for applies, reason in reasons if applies), None)
 
 
-def grabbed_times(capture: cv2.VideoCapture) -> Iterator[float]:
-    """Grab frame after frame, or packet after packet: its time in milliseconds as OpenCV says it."""
-    import cv2
+class OpenCVReader:
+    """Reads one video, of which the index is known."""
 
-    failures = 0
-    while failures < DAMAGED_IN_A_ROW:
-        if capture.grab():
-            failures = 0
-            yield capture.get(cv2.CAP_PROP_POS_MSEC)
-        else:
-            failures += 1
+    def __init__(self, path: Path, index: VideoIndex) -> None:
+        self._path = path
+        self._index = index
+        self.gap_at_end: Gap | None = None
+        """What could not be decoded after the last frame; known when ``frames`` has ended."""
 
+    def frames(self, wanted: Sequence[int], *, width: int | None = None) -> Iterator[Decoded]:
+        """The frames with these numbers, which rise; wider ones are made as narrow as ``width``.
 
-def retrieved(capture: cv2.VideoCapture, path: Path, number: int) -> NDArray[np.uint8]:
-    """The pixels of the frame that was grabbed: (height, width, 3), BGR, upright."""
-    import numpy as np
+        Where one cannot be decoded, the first one after it that can takes its place and that of all wanted
+        ones up to itself.
+        """
+        index, at, lost_from = self._index, 0, 0
+        with open_capture(self._path) as capture:
+            for number, has_failed in self._grabbed(capture):
+                if at == len(wanted):
+                    return
+                if number >= wanted[at]:
+                    gap = (index.times_s[lost_from], index.times_s[number]) if has_failed else None
+                    yield Decoded(number, self._image(capture, number, width), gap)
+                    while at < len(wanted) and wanted[at] <= number:
+                        at += 1
+                lost_from = min(number + 1, index.count - 1)
+        if at < len(wanted):
+            self.gap_at_end = (index.times_s[lost_from], index.end_s)
 
-    found, image = capture.retrieve()
-    if not found:  # leaving it out would number the frames after it differently in a resumed run
-        raise BadInput(f"{path.name}: frame {number} decodes to no kind of picture that is known")
-    return np.asarray(image, dtype=np.uint8)
+    def _grabbed(self, capture: cv2.VideoCapture) -> Iterator[tuple[int, bool]]:
+        """Decode frame after frame: its number, and whether packets before it could not be decoded."""
+        import cv2
 
+        index, number, has_failed = self._index, -1, False
+        # `grab` fails at a damaged packet and at the end alike: there are no more than all packets.
+        for _ in range(len(index.numbers) + 1):
+            PULSE.beat()
+            if not capture.grab():
+                has_failed = True
+                continue
+            number += 1
+            if index.is_ordered:
+                at_s = index.times_s[0] + capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                number = max(number, bisect_left(index.times_s, at_s - 0.0005))
+            if number >= index.count:
+                return
+            yield number, has_failed
+            has_failed = False
 
-def frame_rate(capture: cv2.VideoCapture) -> float:
-    """Frames a second as the header says, or a guess."""
-    import cv2
+    def _image(self, capture: cv2.VideoCapture, number: int, width: int | None) -> NDArray[np.uint8]:
+        import cv2
+        import numpy as np
 
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    return rate if math.isfinite(rate) and 0.01 <= rate <= 1000 else 25.0
-
-
-@contextmanager
-def opened(path: Path, *, packets: bool = False) -> Iterator[cv2.VideoCapture]:
-    """The film, to be closed at the end; with ``packets`` its packets come as they are, not decoded."""
-    _require_content(path)
-    keep_opencv_quiet(_SAFE_INPUT)
-    import cv2
-
-    with _utf8_name(path) as name:
-        threads = max(1, min(DECODER_THREADS, cv2.getNumberOfCPUs()))
-        how = [cv2.CAP_PROP_FORMAT, -1] if packets else [cv2.CAP_PROP_N_THREADS, threads]
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, how)
-        try:
-            if not capture.isOpened():
-                raise BadInput(f"{path.name}: no video that can be read; it is damaged or something else")
-            if not packets:
-                capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-            yield capture
-        finally:
-            capture.release()
-
-
-def _require_content(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise BadInput(f"{path.name}: the file is empty")
-    except OSError as error:
-        raise BadInput(f"{path.name}: cannot be read: {error.strerror}") from error
-
-
-def keep_opencv_quiet(options: str) -> None:
-    """What is wrong with an input is said once, by us. Must come before OpenCV opens anything.
-
-    ``options`` are for FFmpeg, unless whoever runs this has set others.
-    """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if os.environ.get(_OPTIONS) in (None, os.environ.get(_OUR_OPTIONS)):
-        os.environ[_OPTIONS] = os.environ[_OUR_OPTIONS] = options
-    import cv2
-
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-@contextmanager
-def _utf8_name(path: Path) -> Iterator[str]:
-    """A name for the file that OpenCV can be given: it takes no bytes that are not UTF-8."""
-    name = str(path.absolute())
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        with ScratchFolder() as folder:
-            link = folder / "video"
-            link.symlink_to(name)
-            yield str(link)
-    else:
-        yield name
+        found, image = capture.retrieve()
+        if not found:
+            raise BadInput(f"{self._path.name}: frame {number} decodes to no kind of picture that is known")
+        if width is not None and image.shape[1] > width:
+            size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -1,199 +1,309 @@
-"""Beginning in the middle of a film, exactly: the same frame numbers, times and pixels as from its start.
+"""The packets of a video, read without decoding them: when each frame is shown, and where decoding can begin.
 
-The packets of a film are read without decoding them, which is quick: their times, in order, are what the
-decoder is going to say, so the n-th is the time of frame n; and some begin with a picture that needs none
-before it. From such a key frame the decoder can start. Whatever does not fit (times that are missing or
-double, a codec whose key frames cannot be told for sure, a decoder that says other times) is doubt, and
-where there is doubt a film is decoded from its start.
+Reading packets is quick, and the same file always has the same ones in the same order. So a packet's place in
+the file says which frame it is, wherever decoding begins.
 """
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import BadInput
-from pipeline.media.opencv_reader import Grabbed, grabbed, grabbed_times, opened
+from pipeline.media.liveness import PULSE
+from pipeline.media.opencv_capture import codec_tag
+from pipeline.media.probe import StreamFacts, best_first, candidates, context_of, facts_of, open_container
 
 if TYPE_CHECKING:
-    import cv2
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
-_HEAD = 48
-"""So many frames at the start are decoded to see whether the decoder says the times that the packets say."""
+LEAP_S = 10.0
+"""No encoder shows frames in an order that is further from that of their packets."""
 
-_TRIES = 6
-_INTRA = ord("I")
+MOST_SMEARED_S = 10.0
+"""Without a key frame, pictures are taken for right again so long after one that could not be decoded."""
+
+MOST_OUTLIERS = 32
+"""So many packets in a row may have a time that is off; more of them are a recording of another time."""
+
+_SEEKABLE = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4"})
+"""Codecs of which a frame that is marked as a key frame needs none before it."""
 
 
 @dataclass(slots=True)
-class Index:
-    """What the packets of a film tell of its frames."""
+class VideoIndex:
+    """Frames are numbered from 0 in the order in which they are shown, also those that cannot be decoded."""
 
-    count: int
-    """How many packets there are: as a rule, how many frames."""
-    times_ms: array[float] = field(default_factory=lambda: array("d"))
-    """The time of each frame, by its number; empty where that cannot be told for sure."""
-    keys: list[int] = field(default_factory=list)
-    """The numbers, rising, of the frames at which decoding can begin."""
+    facts: StreamFacts
+    times_s: array[float]
+    """When each frame is shown, by its number: seconds since the file's earliest start. Never falls."""
+    packets: array[int]
+    """The packet of each frame, by its number. Packets are numbered from 0 in the order of the file."""
+    numbers: array[int]
+    """The frame of each packet, by the packet's number; -1 where a packet is not shown."""
+    keys: array[int] = field(default_factory=lambda: array("q"))
+    """The packets, rising, at which decoding can begin; at least the first one."""
+    key_numbers: array[int] = field(default_factory=lambda: array("q"))
+    """For each of them, the first frame that decoding from there leads to."""
+    strays: frozenset[int] = frozenset()
+    """The frames whose time is so far off that they are shown out of their place."""
+    is_ordered: bool = True
+    """Whether the packets say when they are shown. If not, only decoding all of them tells which is which."""
 
     @property
-    def is_exact(self) -> bool:
-        """Whether the times are sure, so that frames can be found by them."""
-        return bool(self.times_ms)
+    def count(self) -> int:
+        """How many frames there are."""
+        return len(self.times_s)
 
-    def says(self, number: int, at_ms: float) -> bool:
-        """Whether frame ``number`` is at this time."""
-        return number < len(self.times_ms) and self.times_ms[number] == at_ms
+    @property
+    def first(self) -> int:
+        """The first frame that can be decoded: a recording may begin in the middle of a group of pictures."""
+        return self.key_numbers[0] if self.count else 0
 
-    def before(self, number: int) -> Grabbed:
-        """The state of a decoder that is about to decode frame ``number`` > 0."""
-        at_ms = self.times_ms[number - 1]
-        step_ms = at_ms - self.times_ms[number - 2] if number > 1 else math.inf
-        return Grabbed(number - 1, at_ms, step_ms)
+    @property
+    def end_s(self) -> float:
+        """When the last frame has been shown."""
+        step_s = 1 / self.facts.rate
+        if self.count > 1:
+            step_s = (self.times_s[-1] - self.times_s[0]) / (self.count - 1) or step_s
+        return self.times_s[-1] + min(step_s, 1 / self.facts.rate)
+
+    def key_before(self, number: int) -> int:
+        """The last packet from which decoding leads to this frame.
+
+        What is sent after a key frame and shown before it needs the frames before it.
+        """
+        by_packet = bisect_right(self.keys, self.packets[number])
+        return self.keys[max(0, min(by_packet, bisect_right(self.key_numbers, number)) - 1)]
+
+    def healed_from(self, packet: int) -> int:
+        """The packet from which pictures are right again after one that cannot be decoded."""
+        following = bisect_right(self.keys, packet)
+        key = self.keys[following] if following < len(self.keys) else len(self.numbers)
+        return min(key, packet + 1 + round(MOST_SMEARED_S * self.facts.rate))
 
 
-def index_of(path: Path) -> Index:
-    """Read a film's packets; none where that is not possible."""
+def index_of(path: Path) -> VideoIndex:
+    """Read the packets of a video. Raises BadInput when no stream in it can be shown."""
+    with open_container(path) as container:
+        streams = best_first(candidates(container))
+        if not streams:
+            raise BadInput(f"{path.name}: there is no moving picture in it, only a cover or sound")
+        if context_of(streams[0]) is None:
+            raise BadInput(
+                f"{path.name}: no decoder here knows its codec, {codec_tag(path)};"
+                " convert it, for instance by ffmpeg -c:v libx264"
+            )
+        streams = [stream for stream in streams if context_of(stream) is not None]
+        found = _packets(container, streams)
+        # A film of one frame is shown if it is all there is.
+        stream = next((one for one in streams if found[one.index].count > 1), streams[0])
+        return found[stream.index].index(container, stream)
+
+
+def _packets(container: InputContainer, streams: list[VideoStream]) -> dict[int, _Packets]:
+    import av
+
+    found = {stream.index: _Packets(stream) for stream in streams}
     try:
-        times, keys_ms = _packets(path)
-        rises = all(one < other for one, other in pairwise(times))
-        if keys_ms and rises and _begins_with(path, times):
-            return Index(len(times), times, [bisect_left(times, at_ms) for at_ms in keys_ms])
-    except BadInput:
-        return Index(0)
-    return Index(len(times))
+        for packet in container.demux(streams):
+            PULSE.beat()
+            if packet.size:  # otherwise the last frame is shown again, or it is the end
+                found[packet.stream_index].add(cast("Packet[VideoStream]", packet))
+    except (av.FFmpegError, OSError):  # cut off: what came before it is there
+        pass
+    return found
 
 
-def _packets(path: Path) -> tuple[array[float], list[float]]:
-    """The times of all frames, and of those at which decoding can begin; both sorted."""
-    import cv2
+class _Packets:
+    """Takes the packets of one stream in the order of the file."""
 
-    times: array[float] = array("d")
-    keys_ms = []
-    with opened(path, packets=True) as capture:
-        is_key = _KEY_FRAMES.get(_codec(capture))
-        for at_ms in grabbed_times(capture):
-            times.append(at_ms)
-            if is_key is not None and capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME):
-                found, data = capture.retrieve()
-                if found and is_key(data.tobytes()):
-                    keys_ms.append(at_ms)
-    return array("d", sorted(times)), sorted(keys_ms)
+    def __init__(self, stream: VideoStream) -> None:
+        context = context_of(stream)
+        self._codec = context.codec.canonical_name if context is not None else ""
+        self._is_intra = context is not None and context.codec.intra_only
+        extradata = bytes(context.extradata or b"") if context is not None else b""
+        self._is_key = _H264Keys(extradata) if self._codec == "h264" else _marked
+        self._base_s = float(stream.time_base) if stream.time_base else 1e-3
+        self._clock = _Clock(self._base_s)
+        self._times: array[float] = array("d")
+        self._shown = bytearray()
+        self._keys: array[int] = array("q")
+        self._has_all_times = True
+
+    @property
+    def count(self) -> int:
+        return len(self._times)
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        is_shown = not packet.is_discard and not (self._codec == "vp8" and _is_hidden_vp8(packet))
+        self._has_all_times = self._has_all_times and (packet.pts is not None or not is_shown)
+        if self._is_intra or (self._codec in _SEEKABLE and packet.is_keyframe and self._is_key(packet)):
+            self._keys.append(len(self._times))
+        self._shown.append(is_shown)
+        self._times.append(self._clock.time_of(packet.pts, packet.dts))
+
+    def index(self, container: InputContainer, stream: VideoStream) -> VideoIndex:
+        start_us = cast("int | None", container.start_time)
+        start_s = min(self._times, default=0.0) if start_us is None else start_us / 1_000_000
+        order = [packet for packet, is_shown in enumerate(self._shown) if is_shown]
+        is_ordered = self._has_all_times and not _counts_only(container, stream)
+        times = self._times
+        if is_ordered:
+            order.sort(key=times.__getitem__)
+            shown = array("d", (times[packet] for packet in order))
+        else:
+            shown = array("d", sorted(times[packet] for packet in order))
+        numbers = array("q", [-1]) * len(times)
+        for number, packet in enumerate(order):
+            numbers[packet] = number
+        keys = self._keys if is_ordered and self._keys else array("q", [0])
+        key_numbers = array("q", (self._number_from(key, numbers, shown) for key in keys))
+        return VideoIndex(
+            facts=facts_of(container, stream),
+            times_s=array("d", (round(at_s - start_s, 6) + 0.0 for at_s in shown)),
+            packets=array("q", order),
+            numbers=numbers,
+            keys=keys,
+            key_numbers=key_numbers,
+            strays=frozenset(numbers[packet] for packet in _outliers(times)) if is_ordered else frozenset(),
+            is_ordered=is_ordered,
+        )
+
+    def _number_from(self, key: int, numbers: array[int], shown: array[float]) -> int:
+        """The first frame that is shown with a key frame, or after one that an edit list hides."""
+        return numbers[key] if numbers[key] >= 0 else bisect_left(shown, self._times[key])
 
 
-def _begins_with(path: Path, times: array[float]) -> bool:
-    """Whether the decoder, too, begins with a key frame and says these times."""
-    import cv2
+def _outliers(times: array[float]) -> Iterator[int]:
+    """The packets whose time is far from that of those around them."""
+    for packet, (before, at_s) in enumerate(pairwise(times), 1):
+        if abs(at_s - before) > LEAP_S:
+            for near in (packet - 1, packet):
+                around = sorted(times[max(0, near - MOST_OUTLIERS) : near + MOST_OUTLIERS + 1])
+                if abs(times[near] - around[len(around) // 2]) > LEAP_S:
+                    yield near
 
-    with opened(path) as capture:
-        for number, at_ms in islice(grabbed(capture), min(_HEAD, len(times))):
-            if at_ms != times[number] or (number == 0 and capture.get(cv2.CAP_PROP_FRAME_TYPE) != _INTRA):
+
+def _counts_only(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the times only count the packets: AVI has none, and FFmpeg makes some up.
+
+    Where frames are not shown in the order of their packets these are wrong, except that FFmpeg's parser of
+    MPEG-4 Part 2 puts them right.
+    """
+    return "avi" in container.format.name.split(",") and stream.codec_context.name in ("h264", "hevc")
+
+
+class _Clock:
+    """Turns the time stamps of packets into times that go on, where recordings were joined."""
+
+    def __init__(self, base_s: float) -> None:
+        self._base_s = base_s
+        self._offset = 0
+        self._last: int | None = None
+        """The decoding time of the packet before, with the offset."""
+        self._before_leap: int | None = None
+        self._since_leap = 0
+        self._step = max(1, round(0.04 / base_s))
+        self._guess_s = 0.0
+
+    def time_of(self, pts: int | None, dts: int | None) -> float:
+        """When a packet is shown, in seconds."""
+        if dts is not None:
+            self._follow(dts)
+        stamp = pts if pts is not None else dts
+        if stamp is None:
+            self._guess_s += self._step * self._base_s
+            return self._guess_s
+        self._guess_s = (stamp + self._offset) * self._base_s
+        return self._guess_s
+
+    def _follow(self, dts: int) -> None:
+        """See whether the clock was set back since the packet before, and if so go on from there."""
+        now, leap = dts + self._offset, LEAP_S / self._base_s
+        if self._last is None:
+            self._last = now
+            return
+        if now > self._last + leap:
+            self._before_leap, self._since_leap = self._last, 0
+        elif now < self._last:
+            before = self._before_leap
+            if before is not None and self._since_leap < MOST_OUTLIERS and abs(now - before) <= leap:
+                self._before_leap = None  # it was the time of those packets that was off, not the clock
+            else:
+                self._offset += self._last + self._step - now
+                now = self._last + self._step
+        elif now > self._last and now - self._last < leap:
+            self._step = now - self._last
+        self._since_leap += 1
+        self._last = now
+
+
+def _marked(packet: Packet[VideoStream]) -> bool:
+    """The container's, or the parser's, word is enough."""
+    return True
+
+
+def _is_hidden_vp8(packet: Packet[VideoStream]) -> bool:
+    """A frame that others refer to and that is never shown itself (RFC 6386, section 9.1)."""
+    return not memoryview(packet)[0] & 0x10
+
+
+class _H264Keys:
+    """Tells H.264 pictures that need none before them from the beginnings of a gradual refresh.
+
+    FFmpeg marks both as key frames. The first slice is of an IDR picture, or a recovery point (H.264, D.2.8)
+    says that pictures are right from this one on.
+    """
+
+    _SLICES, _IDR, _SEI, _RECOVERY_POINT = range(1, 6), 5, 6, 6
+
+    def __init__(self, extradata: bytes) -> None:
+        self._length_size = (extradata[4] & 3) + 1 if extradata[:1] == b"\1" and len(extradata) > 4 else 0
+
+    def __call__(self, packet: Packet[VideoStream]) -> bool:
+        recovers = False
+        for unit in self._units(bytes(packet)):
+            kind = unit[0] & 0x1F if unit else 0
+            if kind in self._SLICES:
+                return kind == self._IDR or recovers
+            if kind == self._SEI:
+                recovers = recovers or self._is_recovered_at_once(unit)
+        return False
+
+    def _units(self, data: bytes) -> list[bytes]:
+        """The units of the packet, up to the first slice's."""
+        found, at = [], 0
+        if self._length_size:
+            while at + self._length_size < len(data):
+                size = int.from_bytes(data[at : at + self._length_size], "big")
+                at += self._length_size
+                found.append(data[at : at + min(size, 64)])
+                at += size
+            return found
+        at = data.find(b"\0\0\1")
+        while 0 <= at < len(data) - 3:
+            found.append(data[at + 3 : at + 67])
+            if found[-1][0] & 0x1F in self._SLICES:
+                return found
+            at = data.find(b"\0\0\1", at + 3)
+        return found
+
+    def _is_recovered_at_once(self, unit: bytes) -> bool:
+        """Whether one of the unit's messages is a recovery point after no further frame."""
+        at = 1
+        while at + 2 < len(unit):
+            kind, size = unit[at], unit[at + 1]
+            if kind == self._RECOVERY_POINT:
+                return bool(unit[at + 2] & 0x80)  # Exp-Golomb: a first bit of 1 is the number 0
+            if kind == 0xFF or size == 0xFF:
                 return False
-    return True
-
-
-def land(capture: cv2.VideoCapture, index: Index, number: int) -> Iterator[tuple[int, float]] | None:
-    """The frames from ``number`` on, as ``grabbed``; None in doubt, and then the capture is anywhere."""
-    import cv2
-
-    key = index.keys[bisect_right(index.keys, number) - 1] if index.is_exact else 0
-    if key == 0:
-        return None
-    here = _at_or_before(capture, index, key)
-    if here is None:
-        return None
-    while here < key:
-        if not capture.grab():
-            return None
-        at_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-        here = max(here, bisect_left(index.times_ms, at_ms))
-        if here == key and not index.says(key, at_ms):
-            return None
-    if here != key or capture.get(cv2.CAP_PROP_FRAME_TYPE) != _INTRA:
-        return None
-    if key == number:
-        last = Grabbed(key, index.times_ms[key], index.times_ms[key] - index.times_ms[key - 1])
-        return chain([(key, index.times_ms[key])], grabbed(capture, last))
-    for wanted in range(key + 1, number):
-        if not capture.grab() or not index.says(wanted, capture.get(cv2.CAP_PROP_POS_MSEC)):
-            return None
-    return grabbed(capture, index.before(number))
-
-
-def _at_or_before(capture: cv2.VideoCapture, index: Index, key: int) -> int | None:
-    """Seek, and decode one frame that is not after ``key``; its number."""
-    import cv2
-
-    target_ms, back_ms = index.times_ms[key], 0.0
-    for _ in range(_TRIES):
-        # OpenCV goes by frame rate, so where the rate varies it may end up somewhere else.
-        if not capture.set(cv2.CAP_PROP_POS_MSEC, max(0.0, target_ms - back_ms)) or not capture.grab():
-            return None
-        here = bisect_left(index.times_ms, capture.get(cv2.CAP_PROP_POS_MSEC))
-        if here <= key:
-            return here
-        late_ms = index.times_ms[min(here, index.count - 1)] - target_ms
-        back_ms = 2 * back_ms + late_ms + 1000.0
-    return None
-
-
-def _codec(capture: cv2.VideoCapture) -> str:
-    import cv2
-
-    return int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False).decode("latin-1")
-
-
-def _h264_key(packet: bytes) -> bool:
-    """The first slice is of an IDR picture: no picture after it refers to one before it."""
-    kinds = (packet[at] & 0x1F for at in _after_start_codes(packet))
-    return next((kind for kind in kinds if 1 <= kind <= 5), 0) == 5
-
-
-def _hevc_key(packet: bytes) -> bool:
-    """BLA, IDR and CRA pictures: only what is shown before them looks back past them."""
-    kinds = (packet[at] >> 1 & 0x3F for at in _after_start_codes(packet))
-    return 16 <= next((kind for kind in kinds if kind < 32), 0) <= 21
-
-
-def _vp8_key(packet: bytes) -> bool:
-    return packet[:1] != b"" and packet[0] & 1 == 0
-
-
-def _vp9_key(packet: bytes) -> bool:
-    """Frame marker 2, profile below 3, not a repeated frame, frame type 0."""
-    return packet[:1] != b"" and packet[0] & 0b1100_1100 == 0b1000_0000 and packet[0] & 0b0011_0000 != 0x30
-
-
-def _mpeg4_key(packet: bytes) -> bool:
-    """The only picture in it is an I-VOP. (Old encoders packed two into one packet.)"""
-    pictures = [at for at in _after_start_codes(packet) if packet[at] == 0xB6]
-    return len(pictures) == 1 and packet[pictures[0] + 1 : pictures[0] + 2] < b"\x40"
-
-
-def _always(packet: bytes) -> bool:
-    return True
-
-
-_KEY_FRAMES: dict[str, Callable[[bytes], bool]] = {
-    "h264": _h264_key,
-    "hevc": _hevc_key,
-    "VP80": _vp8_key,
-    "VP90": _vp9_key,
-    "FMP4": _mpeg4_key,
-    "MJPG": _always,
-}
-"""How the packet tells that a frame needs none before it, for the codecs for which this is sure."""
-
-
-def _after_start_codes(packet: bytes) -> Iterator[int]:
-    """Where, after 00 00 01, the units of a packet begin."""
-    at = packet.find(b"\0\0\1")
-    while 0 <= at < len(packet) - 3:
-        yield at + 3
-        at = packet.find(b"\0\0\1", at + 3)
+            at += 2 + size
+        return False

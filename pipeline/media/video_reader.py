@@ -1,37 +1,200 @@
-"""Which frames of a video are chosen, and reading them: all of it, what is left of it, or a passage of it."""
+"""Reading a video: the backend that is right for it, and its selected frames, all of them or a part."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pipeline.errors import BadInput
-from pipeline.media.frame import Frame, KnownFrame, Passage
-from pipeline.media.opencv_reader import frame_rate, grabbed, opened, retrieved
-from pipeline.media.video_index import Index, index_of, land
+from pipeline.media.frame import Decoded, Frame, KnownFrame, Passage
+from pipeline.media.frame_choice import Signature, chosen_by_time
+from pipeline.media.opencv_reader import OpenCVReader, why_not
+from pipeline.media.pyav_reader import PyAVReader, is_mirrored
+from pipeline.media.scenes import Scene, scenes
+from pipeline.media.video_index import VideoIndex, index_of
 from pipeline.records.frame_selection import Selection
-
-if TYPE_CHECKING:
-    import cv2
-    import numpy as np
-    from numpy.typing import NDArray
+from pipeline.records.video_facts import Gap, VideoBackend, VideoFacts
 
 
-ROUNDING_MS = 0.51
-"""Containers such as Matroska round times to milliseconds: missing a time by this still counts as 'at' it."""
+class VideoReader(Protocol):
+    """What decodes a video: one interface, two backends."""
 
-DUPLICATE_RMS = 4.0
-"""Root mean square difference, of 255, below which two frames look the same (noise stays under 1)."""
+    gap_at_end: Gap | None
+    """What could not be decoded after the last frame; known when ``frames`` has ended."""
 
-SIGNATURE_SIZE = 32  # pixels square
-SCENE_WIDTH = 256  # pixels; scene cuts are looked for in frames made this narrow
-SHORTEST_SCENE_S = 0.6
+    def frames(self, wanted: Sequence[int], *, width: int | None = None) -> Iterator[Decoded]:
+        """The frames with these numbers, which rise; wider ones are made as narrow as ``width``.
 
-Choose = Callable[[int, float], bool]
-"""Whether a frame is selected, given its number and its time in ms; asked for each frame in order."""
+        Where one cannot be decoded, the first one after it that can takes its place and that of all wanted
+        ones up to itself.
+        """
+
+
+class Video:
+    """A video that is read by one backend."""
+
+    def __init__(self, path: Path, backend: str = "auto") -> None:
+        """``backend`` is opencv, pyav, or auto.
+
+        Raises BadInput for what is no video, and where the backend that is asked for shows it wrongly.
+        """
+        self._path = path
+        self._index = index_of(path)
+        if not self._index.count:
+            raise BadInput(f"{path.name}: not one frame of this video can be decoded")
+        self.backend, self.why, self._reader = _reader(path, self._index, backend)
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What decodes it and why; after ``frames`` has ended also what could not be decoded at the end.
+
+        Other gaps come with the frames after them.
+        """
+        gap = self._reader.gap_at_end
+        return VideoFacts(self.backend, self.why, () if gap is None else (gap,))
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts, by the times of its frames."""
+        return self._index.end_s - self._index.times_s[0]
+
+    def frames(
+        self,
+        selection: Selection,
+        *,
+        first_position: int = 0,
+        after: KnownFrame | None = None,
+        passage: Passage | None = None,
+    ) -> Iterator[Frame]:
+        """The selected frames, or those of a passage, from ``first_position`` on, in order.
+
+        Args:
+            selection: which frames.
+            first_position: so many selected frames of the passage are passed over.
+            after: the last one of these, which lets reading begin there, without what comes before.
+            passage: only this part of the video; only for selections that can be split.
+
+        Raises:
+            BadInput: when not one frame can be decoded. A damaged video gives what decodes.
+        """
+        first, end = (0, self._index.count) if passage is None else passage.cut(self._index.count)
+        chosen = self._chosen(selection, first, end)
+        known = after[0] if after is not None and chosen.has(after, first_position) else None
+        begin = chosen.begin if known is None else known + 1
+        passed_over, most = 0 if known is None else first_position, selection.max_frames
+        last: Signature | None = None
+        if most is not None and first_position >= most:
+            return
+        for decoded in self._reader.frames(chosen.wanted(begin, known)):
+            if decoded.number >= chosen.end:
+                return  # it takes the place of a frame of this passage, but belongs to the next one
+            signature = Signature(decoded.image)
+            is_alike = last is not None and signature.is_like(last)
+            if decoded.number < begin or not (is_alike and selection.skip_duplicates):
+                last = signature
+                if decoded.number >= begin:
+                    if passed_over >= first_position:
+                        place = passed_over if selection.skip_duplicates else chosen.place(decoded.number)
+                        yield chosen.frame(place, decoded, is_alike)
+                    passed_over += 1
+            if passed_over == most:
+                return
+        if not passed_over and passage is None:
+            raise BadInput(f"{self._path.name}: not one frame of this video can be decoded")
+
+    def _chosen(self, selection: Selection, first: int, end: int) -> _Chosen:
+        index = self._index
+        if selection.scenes:
+            found = list(scenes(self._reader, index.times_s, index.end_s, index.first, first, end))
+            return _ChosenScenes(index.times_s, found)
+        numbers = chosen_by_time(index.times_s, index.first, selection.interval_s)
+        return _Chosen(index.times_s, numbers, first, end, counts=not selection.skip_duplicates)
+
+
+class _Chosen:
+    """The frames that a selection chooses, and which of them belong to a passage."""
+
+    def __init__(
+        self, times_s: array[float], numbers: array[int], begin: int, end: int, *, counts: bool = True
+    ) -> None:
+        self._times_s = times_s
+        self._numbers = numbers
+        self._counts = counts
+        """Whether all that are chosen are also handed on."""
+        self.begin = begin
+        """The first frame of the passage."""
+        self.end = end
+        """The one after its last."""
+
+    def has(self, known: KnownFrame, count: int) -> bool:
+        """Whether this frame is the last of the first ``count``, and where it was when its row was written.
+
+        In a damaged video it may not be, since fewer frames than were chosen are handed on.
+        """
+        number, timestamp_s = known
+        return (
+            count > 0
+            and self.begin <= number < self.end
+            and abs(self._times_s[number] - timestamp_s) < 1e-3
+            and (not self._counts or self.place(number) - self.place(self.begin - 1) == count)
+        )
+
+    def place(self, number: int) -> int:
+        """The place, from 0, of a frame among the chosen ones; of another the place of the one before."""
+        return bisect_right(self._numbers, number) - 1
+
+    def wanted(self, begin: int, known: int | None) -> Sequence[int]:
+        """What is to be decoded: those from ``begin`` on, and the one before.
+
+        That one is there to be compared with; and where it cannot be decoded, what takes its place may lie
+        behind ``begin``.
+        """
+        start = bisect_left(self._numbers, begin)
+        rest = self._numbers[start : bisect_left(self._numbers, self.end)]
+        if known is not None:
+            return array("q", [known]) + rest
+        return self._numbers[max(0, start - 1) : start] + rest
+
+    def frame(self, position: int, decoded: Decoded, is_alike: bool) -> Frame:
+        """The frame as it is handed on."""
+        number = decoded.number
+        return Frame(
+            position,
+            number,
+            self._times_s[number],
+            decoded.image,
+            is_alike=is_alike,
+            gap=decoded.gap,
+        )
+
+
+class _ChosenScenes(_Chosen):
+    """The middle frames of scenes, which stand for these."""
+
+    def __init__(self, times_s: array[float], found: list[Scene]) -> None:
+        middles = array("q", (scene.middle for scene in found))
+        super().__init__(times_s, middles, middles[0] if found else 0, len(times_s))
+        self._scenes = found
+
+    def has(self, known: KnownFrame, count: int) -> bool:
+        """Whether this frame is the middle of the last of the first ``count`` scenes here."""
+        return 0 < count <= len(self._numbers) and known[0] == self._numbers[count - 1]
+
+    def frame(self, position: int, decoded: Decoded, is_alike: bool) -> Frame:
+        """The frame with the times of its scene."""
+        at = bisect_right(self._scenes, decoded.number, key=lambda scene: scene.first) - 1
+        scene = self._scenes[max(0, at)]
+        return Frame(
+            position,
+            decoded.number,
+            self._times_s[scene.first],
+            decoded.image,
+            end_s=scene.end_s,
+            gap=decoded.gap,
+        )
 
 
 def read_video(
@@ -41,235 +204,22 @@ def read_video(
     first_position: int = 0,
     after: KnownFrame | None = None,
     passage: Passage | None = None,
+    backend: str = "auto",
 ) -> Iterator[Frame]:
-    """The selected frames of a video, or of a passage of it, from `first_position` on, in order.
-
-    Args:
-        path: a local file.
-        first_position: frames before it are passed over, as cheaply as the same choice of frames allows. It
-            counts the selected frames of the passage from 0; the positions of the frames count from the
-            video's start.
-        after: the frame before `first_position`, which lets reading begin there, without what comes before.
-        passage: only this part of the video; only for selections that can be split.
-
-    Raises:
-        BadInput: with the first frame, when not one can be decoded. A damaged film gives what decodes.
-    """
-    reading = _Reading(path, selection, first_position, passage)
-    wants_index = passage is not None or (first_position > 0 and after is not None)
-    index = index_of(path) if wants_index and not (selection.scenes or selection.skip_duplicates) else None
-    if passage is not None:
-        reading.first, reading.end = passage.cut(index.count if index else 0)
-        if reading.first == reading.end:
-            return
-    start = reading.seen_by_index(index, after) if index and index.is_exact else None
-    if start is not None and index is not None:
-        with opened(path) as capture:
-            frames = land(capture, index, start.number)
-            if frames is not None:
-                yield from reading.chosen(capture, frames, start, index)
-                if not reading.is_in_doubt:
-                    return
-    with opened(path) as capture:
-        start = _Start(0, 0, first_position + reading.read, _chooser(path, selection))
-        yield from reading.chosen(capture, grabbed(capture), start, index)
+    """The selected frames of a video; see ``Video.frames``."""
+    video = Video(path, backend)
+    return video.frames(selection, first_position=first_position, after=after, passage=passage)
 
 
-@dataclass(slots=True)
-class _Start:
-    """Where reading begins: a frame's number, how many frames before it are chosen, how many of the rows from
-    there on are known, and what has seen the frames before."""
-
-    number: int
-    position: int
-    known: int
-    choose: Choose
-
-
-@dataclass(slots=True)
-class _Reading:
-    """One reading of a film or of a passage of it."""
-
-    path: Path
-    selection: Selection
-    first_position: int
-    passage: Passage | None
-    first: int = 0
-    end: int | None = None
-    read: int = 0
-    """How many frames were chosen and read so far."""
-    is_in_doubt: bool = False
-    """Whether reading that began in the middle ended because something did not fit."""
-
-    def seen_by_index(self, index: Index, after: KnownFrame | None) -> _Start | None:
-        """The start, as far in as is sure, with the frames before it chosen by their times alone."""
-        choose = _chooser(self.path, self.selection)
-        position, number = _count(index, choose, 0, self.first), self.first
-        known = self.first_position
-        if after is not None and known and self._is_among(index, after):
-            going_on = after[0] + 1
-            at_least = _count(index, choose, self.first, going_on)
-            if at_least != known:
-                return None
-            position, number, known = position + at_least, going_on, 0
-        return _Start(number, position, known, choose) if number > 0 else None
-
-    def _is_among(self, index: Index, known: KnownFrame) -> bool:
-        """Whether a frame is of this passage, and where it was when its row was written."""
-        number, timestamp_s = known
-        if not self.first <= number < (index.count if self.end is None else self.end):
-            return False
-        return _seconds(index.times_ms[number]) == timestamp_s
-
-    def chosen(
-        self,
-        capture: cv2.VideoCapture,
-        frames: Iterator[tuple[int, float]],
-        start: _Start,
-        index: Index | None,
-    ) -> Iterator[Frame]:
-        """The chosen ones of the frames from ``start`` on, without those whose rows are known.
-
-        A passage ends where it should only if every frame so far was where the packets said it would be.
-        Otherwise frames are missing or moved, what comes after cannot be told without them, and so this
-        passage runs on to the end of the film. (And how a decoder makes up for what is missing may depend on
-        all that came before: then the film is read from its start.)
-        """
-        is_new = DuplicateFilter() if self.selection.skip_duplicates else None
-        position, known, number = start.position, start.known, start.number - 1
-        as_told = True
-        for number, at_ms in frames:
-            if self.end is not None and number >= self.end and as_told:
-                self._has_run_on(known > 0)
-                return
-            as_told = as_told and (index is None or not index.is_exact or index.says(number, at_ms))
-            if start.number and not as_told:
-                self.is_in_doubt = True
-                return
-            if position == self.selection.max_frames:
-                return
-            if not start.choose(number, at_ms):
-                continue
-            wanted = number >= self.first and known == 0
-            if wanted or is_new:
-                image = retrieved(capture, self.path, number)
-                if is_new and not is_new(image):
-                    continue
-                if wanted:
-                    self.read += 1
-                    yield _frame(position, number, at_ms, image)
-            known -= number >= self.first and known > 0
-            position += 1
-            if position == self.selection.max_frames:
-                return
-        self._has_run_on(self.end is not None)
-        if number < 0:
-            raise BadInput(f"{self.path.name}: not one frame of this video can be decoded")
-
-    def _has_run_on(self, ran_on: bool) -> None:
-        if self.passage is not None:
-            self.passage.ran_on = ran_on
-
-
-def _count(index: Index, choose: Choose, first: int, end: int) -> int:
-    """Show the frames from ``first`` to before ``end`` to what chooses; how many it chose."""
-    return sum(choose(number, index.times_ms[number]) for number in range(first, min(end, index.count)))
-
-
-def _seconds(at_ms: float) -> float:
-    return round(at_ms / 1000, 6)
-
-
-def _frame(position: int, number: int, at_ms: float, bgr: NDArray[np.uint8]) -> Frame:
-    import cv2
-    import numpy as np
-
-    image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return Frame(position, number, _seconds(at_ms), np.asarray(image, dtype=np.uint8))
-
-
-def _chooser(path: Path, selection: Selection) -> Choose:
-    if selection.scenes:
-        middles = iter(scene_middles(path))
-        return _AtNumbers(middles)
-    interval_s = selection.interval_s
-    return AtTimes(interval_s * 1000) if interval_s is not None else lambda number, at_ms: True
-
-
-class AtTimes:
-    """The first frame at or after each multiple of an interval, counted from the first frame."""
-
-    def __init__(self, interval_ms: float) -> None:
-        self._interval_ms = interval_ms
-        self._start_ms: float | None = None
-        self._next_ms = -math.inf
-
-    def __call__(self, number: int, at_ms: float) -> bool:
-        if self._start_ms is None:
-            self._start_ms = at_ms
-        if at_ms + ROUNDING_MS < self._next_ms:
-            return False
-        # After a gap of several intervals the frame stands for all of them.
-        passed = math.floor((at_ms - self._start_ms + ROUNDING_MS) / self._interval_ms)
-        self._next_ms = self._start_ms + (passed + 1) * self._interval_ms
-        return True
-
-
-class _AtNumbers:
-    """The frames with the given numbers, which rise."""
-
-    def __init__(self, numbers: Iterator[int]) -> None:
-        self._numbers = numbers
-        self._next = next(numbers, None)
-
-    def __call__(self, number: int, at_ms: float) -> bool:
-        if number != self._next:
-            return False
-        self._next = next(self._numbers, None)
-        return True
-
-
-class DuplicateFilter:
-    """Whether a frame differs from the last one that did; by small copies, so that noise averages out."""
-
-    def __init__(self) -> None:
-        self._last: NDArray[np.float32] | None = None
-
-    def __call__(self, image: NDArray[np.uint8]) -> bool:
-        import cv2
-        import numpy as np
-
-        small = cv2.resize(image, (SIGNATURE_SIZE, SIGNATURE_SIZE), interpolation=cv2.INTER_AREA)
-        signature = np.asarray(small, dtype=np.float32)
-        if self._last is not None and float(np.sqrt(np.mean((signature - self._last) ** 2))) < DUPLICATE_RMS:
-            return False
-        self._last = signature
-        return True
-
-
-def scene_middles(path: Path) -> list[int]:
-    """The number of the middle frame of each scene, scenes being what lies between two cuts.
-
-    Reads the whole film once; keeps nothing of it but the cuts.
-    """
-    import cv2
-    import numpy as np
-    from scenedetect import AdaptiveDetector, FrameTimecode
-
-    detector = AdaptiveDetector(min_scene_len=SHORTEST_SCENE_S)
-    cuts = [0]
-    number = -1
-    with opened(path) as capture:
-        rate = frame_rate(capture)
-        for number, _ in grabbed(capture):
-            image = retrieved(capture, path, number)
-            scale = SCENE_WIDTH / image.shape[1]
-            if scale < 1:
-                size = (SCENE_WIDTH, max(1, round(image.shape[0] * scale)))
-                image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-            found = detector.process_frame(FrameTimecode(number, fps=rate), image)
-            cuts.extend(cut.frame_num for cut in found)
-    if number < 0:
-        raise BadInput(f"{path.name}: not one frame of this video can be decoded")
-    ends = [*cuts[1:], number + 1]
-    return [start + (end - start) // 2 for start, end in zip(cuts, ends, strict=True)]
+def _reader(path: Path, index: VideoIndex, backend: str) -> tuple[VideoBackend, str, VideoReader]:
+    """The backend, why it is this one, and what reads."""
+    if backend == "opencv":
+        reason = why_not(index, is_mirrored=is_mirrored(path, index))
+        if reason is not None:
+            raise BadInput(
+                f"{path.name}: OpenCV would not show this video as it is: {reason};"
+                " leave --video-backend at auto"
+            )
+        return "opencv", "asked for", OpenCVReader(path, index)
+    why = "asked for" if backend == "pyav" else "reads every kind right, and decodes only what is wanted"
+    return "pyav", why, PyAVReader(path, index)

@@ -42,5 +42,5 @@ class Selection:
 
     @property
     def can_be_split(self) -> bool:
-        """Whether ranges of frame numbers can be worked on apart and put together again."""
-        return not (self.scenes or self.skip_duplicates or self.max_frames is not None)
+        """Whether passages of a video can be worked on apart and put together again."""
+        return not (self.skip_duplicates or self.max_frames is not None)

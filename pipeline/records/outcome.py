@@ -20,7 +20,8 @@ class PieceDone:
     fingerprint: str = ""
     rows: int = 0
     ran_on: bool = False
-    """Whether a film's piece, for damage in it, holds everything up to the film's end."""
+    """Whether a film's piece holds everything up to the film's end: workers of earlier versions read on where a
+    film was damaged."""
 
 
 @dataclass(frozen=True, slots=True)

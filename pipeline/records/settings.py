@@ -12,6 +12,7 @@ from pipeline.runtime.cpu_limits import available_cores
 
 STORIES = ("outline", "openai", "none")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+VIDEO_BACKENDS = ("auto", "opencv", "pyav")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,14 @@ class CaptionSettings:
     precision: str = "auto"
     story: str = "outline"
     model: str | None = None
+    video_backend: str = "auto"
 
     def __post_init__(self) -> None:
         _at_least_one("beam-size", self.beam_size)
         _at_least_one("max-length", self.max_length)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("story", self.story, STORIES)
+        _one_of("video-backend", self.video_backend, VIDEO_BACKENDS)
 
     def of_rows(self, kind: SourceKind) -> dict[str, object]:
         """The settings that change the rows of a source, as JSON types."""
@@ -44,6 +47,8 @@ class CaptionSettings:
                 # --fps 2 and --every 0.5 ask for the same frames.
                 chosen["every"], chosen["fps"] = self.selection.interval_s, None
             settings.update(chosen)
+            if self.video_backend != "auto":
+                settings["video_backend"] = self.video_backend
         elif self.selection.max_frames is not None:
             settings["max_frames"] = self.selection.max_frames
         return settings
@@ -53,8 +58,14 @@ class CaptionSettings:
         return {**self.of_rows(kind), "story": self.story}
 
     def to_json(self) -> dict[str, object]:
-        """All of it, for the plan that other processes work by."""
-        return asdict(self)
+        """All of it, for the plan that other processes work by.
+
+        What an earlier version does not know is left out where it says nothing.
+        """
+        fields = asdict(self)
+        if self.video_backend == "auto":
+            del fields["video_backend"]
+        return fields
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> CaptionSettings:

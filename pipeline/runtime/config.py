@@ -68,6 +68,8 @@ class Tuning(BaseSettings):
     """How long a server that is to end goes on with what it has begun."""
     serve_allow: str | None = None
     """Prefixes of object stores that clients may name objects below, separated by commas."""
+    decode_timeout: float = Field(default=120.0, ge=1, le=_LONGEST_S)
+    """How long a decoder may stand still in a file before it is taken to hang."""
     lease: float = Field(default=60.0, ge=1, le=_LONGEST_S)
     """For how long a source stays with a worker that is not heard of."""
 

@@ -20,10 +20,20 @@ from pipeline.storage.base import Entry
 
 _IN_MEMORY = 1 << 20
 
+_SCENES_READING = 2
+"""Scenes are told by time since this version; what else was read right before keeps its fingerprint."""
+
 
 def rows_digest(kind: SourceKind, settings: CaptionSettings, model_version: str) -> str:
     """The first half of a fingerprint: what the rows depend on besides the files."""
-    return _digest({"kind": kind, "model_version": model_version, "settings": settings.of_rows(kind)})[:16]
+    about: dict[str, object] = {
+        "kind": kind,
+        "model_version": model_version,
+        "settings": settings.of_rows(kind),
+    }
+    if kind == "video" and settings.selection.scenes:
+        about["reading"] = _SCENES_READING
+    return _digest(about)[:16]
 
 
 class Snapshot:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from model.errors import GpucaptError
-from pipeline.media.opencv_reader import keep_opencv_quiet
+from pipeline.media.opencv_capture import keep_opencv_quiet
 from pipeline.streams.address import Address
 
 if TYPE_CHECKING:

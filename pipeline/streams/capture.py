@@ -230,7 +230,7 @@ class _Frames:
     """The frames of a stream over all its losses: which are chosen."""
 
     def __init__(self, capture: Capture, selection: Selection) -> None:
-        from pipeline.media.video_reader import AtTimes, DuplicateFilter
+        from pipeline.media.frame_choice import AtTimes, DuplicateFilter
 
         interval_s = selection.interval_s
         self._capture = capture
@@ -244,7 +244,7 @@ class _Frames:
         for at_s in self._timed(stream):
             self._number += 1
             capture.seen(at_s, _most_off_s(stream))
-            if self._is_time is not None and not self._is_time(self._number, at_s * 1000):
+            if self._is_time is not None and not self._is_time(at_s * 1000):
                 continue
             image = stream.image()
             if image is not None and (self._is_new is None or self._is_new(image)):

@@ -11,8 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import BadInput
-from pipeline.media.opencv_reader import frame_rate, opened
-from pipeline.media.video_index import index_of
+from pipeline.media.decoder import Decoder
 from pipeline.records.settings import CaptionSettings
 from pipeline.web.engine import Engine
 from pipeline.web.errors import RequestFailed, in_words
@@ -169,7 +168,8 @@ def _check(film: Film, uri: str | None, limits: Limits) -> None:
         raise RequestFailed(415, "unsupported_video", "not a film, or of a kind that cannot be read")
     film.path = path.rename(path.with_name(f"film{extension}"))
     try:
-        film.seconds = _seconds(film.path)
+        with Decoder() as decoder:
+            film.seconds = decoder.seconds(film.path)
     except BadInput as error:
         message = str(error).removeprefix(f"{film.path.name}: ")
         raise RequestFailed(422, "unreadable_video", message) from error
@@ -179,14 +179,6 @@ def _check(film: Film, uri: str | None, limits: Limits) -> None:
             "too_long",
             f"the film lasts {film.seconds:.0f} seconds; {limits.video_seconds:g} are allowed",
         )
-
-
-def _seconds(path: Path) -> float:
-    """How long a film lasts, by its packets: what its header claims may be anything."""
-    with opened(path) as capture:
-        rate = frame_rate(capture)
-    index = index_of(path)
-    return (index.times_ms[-1] - index.times_ms[0]) / 1000 if index.is_exact else index.count / rate
 
 
 def _extension(head: bytes) -> str | None:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
-from pipeline.media import video_reader
+from pipeline.media import pyav_reader
 from pipeline.media.frame import Frame
+from pipeline.media.frame_choice import AtTimes
 from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 from tests.media import ffmpeg, pan, photograph, write_frames, write_video
@@ -122,8 +123,8 @@ def test_of_any_rate_the_first_frame_at_or_after_each_multiple(
     at_ms = [start]
     for gap in gaps:
         at_ms.append(at_ms[-1] + gap)
-    choose = video_reader.AtTimes(every_ms)
-    chosen = [number for number, time in enumerate(at_ms) if choose(number, time)]
+    choose = AtTimes(every_ms)
+    chosen = [number for number, time in enumerate(at_ms) if choose(time)]
     wanted = []
     for multiple in range((at_ms[-1] - start) // every_ms + 1):
         first = next(n for n, time in enumerate(at_ms) if time - start >= multiple * every_ms)
@@ -148,34 +149,32 @@ def test_selections_that_make_no_sense_are_refused(wrong: dict[str, float]) -> N
         Selection(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_limit_stops_reading(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grabbed = []
-    original = video_reader.grabbed
-
-    def spy(capture: cv2.VideoCapture) -> Iterator[tuple[int, float]]:
-        for number, at_ms in original(capture):
-            grabbed.append(number)
-            yield number, at_ms
-
-    monkeypatch.setattr(video_reader, "grabbed", spy)
+def test_a_limit_stops_reading(film: Path, decoded: list[int]) -> None:
     assert numbers(film, Selection(max_frames=2)) == [0, 10]
-    assert grabbed[-1] == 10
+    assert len(decoded) < 40
 
 
-def test_only_chosen_frames_are_converted_to_pixels(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    converted = 0
-    original = video_reader.retrieved
+@pytest.mark.needs("ffmpeg")
+def test_only_what_chosen_frames_need_is_decoded(films: Path, h264: Path, decoded: list[int]) -> None:
+    """Of a group of pictures that holds no chosen frame nothing is."""
+    path = ffmpeg(h264, "-c:v", "libx264", "-g", "10", "-bf", "0", to=films / "groups.mp4")
+    assert numbers(path, Selection(every=2)) == [0, 20, 40]
+    assert decoded == [0, 20, 40]
 
-    def spy(capture: cv2.VideoCapture, path: Path, number: int) -> object:
-        nonlocal converted
-        converted += 1
-        return original(capture, path, number)
 
-    monkeypatch.setattr(video_reader, "retrieved", spy)
-    list(read_video(film, Selection(every=2)))
-    assert converted == 3
-    list(read_video(film, Selection(every=2), first_position=2))
-    assert converted == 4
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The packets that are given to the decoder, in order."""
+    places: list[int] = []
+    original = pyav_reader._Decoding._decoded
+
+    def spy(decoding: object, place: int, packet: object) -> Iterator[object]:
+        if packet is not None:
+            places.append(place)
+        yield from original(decoding, place, packet)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pyav_reader._Decoding, "_decoded", spy)
+    return places
 
 
 # Scenes
@@ -319,9 +318,10 @@ def test_a_stream_that_changes_its_size_goes_on(films: Path, h264: Path) -> None
     both.write_bytes(large.read_bytes() + small.read_bytes())
     frames = list(read_video(both, ALL))
     assert len(frames) == 120
-    assert {frame.image.shape for frame in frames} == {(64, 96, 3)}
+    assert [frame.image.shape for frame in frames] == [(64, 96, 3)] * 60 + [(32, 48, 3)] * 60
     for one, other in zip(frames[:60], frames[60:], strict=True):
-        assert np.abs(one.image.astype(float) - other.image).mean() < 25
+        enlarged = cv2.resize(other.image, (96, 64))
+        assert np.abs(one.image.astype(float) - enlarged).mean() < 25
     rising = pairwise([float(frame.timestamp_s or 0) for frame in frames])
     assert all(one < other for one, other in rising), "the second half's own times begin at 0 again"
 
@@ -391,6 +391,7 @@ def test_nothing_reaches_stderr_from_below(film: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from pipeline.errors import BadInput
+from pipeline.media.frame_choice import AtTimes
 from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 for path in sorted(Path(sys.argv[1]).iterdir()):

@@ -1,0 +1,218 @@
+"""Decodes videos in a child process, so that a file that makes FFmpeg crash or hang costs only itself."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import BadInput
+from pipeline.media.decode_process import SLOTS, path_text, request
+from pipeline.media.frame import Frame, KnownFrame, Passage
+from pipeline.records.frame_selection import Selection
+from pipeline.records.video_facts import VideoFacts
+from pipeline.runtime.config import tuning
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_ROOT = Path(__file__).parents[2]
+_MOST_CRASHES = 2
+"""A source with which the child ends so often is not tried again."""
+_LOOK_S = 0.2
+
+
+class _Crashed(Exception):
+    """The child is gone, or stands still; says how."""
+
+
+class Decoder:
+    """One child process, which is started when it is needed; for one thread."""
+
+    def __init__(self, go_on: Callable[[], None] = lambda: None) -> None:
+        """``go_on`` is called now and then while nothing comes, and raises to give up."""
+        self._go_on = go_on
+        self._child: _Child | None = None
+        self.facts: VideoFacts | None = None
+        """Of the video whose frames have all come; gaps before a frame came with it."""
+
+    def start(self) -> None:
+        """Start the child now, so that it is ready when it is needed."""
+        if self._child is None:
+            self._child = _Child()
+
+    def frames(
+        self,
+        path: Path,
+        selection: Selection,
+        *,
+        first_position: int = 0,
+        after: KnownFrame | None = None,
+        passage: Passage | None = None,
+        backend: str = "auto",
+    ) -> Iterator[Frame]:
+        """The selected frames of a video; see ``Video.frames``. Sets ``facts`` after the last one.
+
+        Raises BadInput also for a video with which the child ends, or stands still, twice.
+        """
+        self.facts, crashes = None, 0
+        while self.facts is None:
+            try:
+                for frame in self._once(request(path, selection, first_position, after, passage, backend)):
+                    yield frame
+                    assert isinstance(frame.frame, int) and frame.timestamp_s is not None
+                    first_position, after = first_position + 1, (frame.frame, frame.timestamp_s)
+            except _Crashed as crash:
+                crashes += 1
+                if crashes == _MOST_CRASHES:
+                    raise BadInput(
+                        f"{path.name}: it makes the decoder {crash}, twice; the file is damaged,"
+                        " or made to do so"
+                    ) from None
+
+    def seconds(self, path: Path) -> float:
+        """How long a video lasts, by the times of its frames: what its header claims may be anything.
+
+        Raises BadInput also for a file with which the child ends, or stands still.
+        """
+        self.start()
+        assert self._child is not None
+        try:
+            self._child.send({"path": path_text(path)})
+            message = self._child.receive(self._go_on)
+        except _Crashed as crash:
+            self.close()
+            raise BadInput(f"{path.name}: it makes the decoder {crash}") from None
+        if "seconds" not in message:
+            raise BadInput(message.get("bad") or message["failed"])
+        return float(message["seconds"])
+
+    def _once(self, asked: dict[str, Any]) -> Iterator[Frame]:
+        self.start()
+        child = self._child
+        assert child is not None
+        is_whole = False
+        try:
+            child.send(asked)
+            while True:
+                message = child.receive(self._go_on)
+                if "slot" in message:
+                    yield _frame(message, child.take(message["slot"], message["shape"]))
+                elif "facts" in message:
+                    is_whole = True
+                    self.facts = VideoFacts.from_json(message["facts"])
+                    return
+                else:
+                    is_whole = True
+                    raise BadInput(message["bad"]) if "bad" in message else RuntimeError(message["failed"])
+        finally:
+            if not is_whole:  # it is in the middle of something
+                self.close()
+
+    def close(self) -> None:
+        """End the child, whatever it does."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Child:
+    """The process and what is shared with it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._slots = [os.memfd_create("gpucapt-frame", os.MFD_CLOEXEC) for _ in range(SLOTS)]
+        descriptors = (theirs.fileno(), *self._slots)
+        path = os.environ.get("PYTHONPATH")
+        self._process = subprocess.Popen(
+            # -P: no module of the current folder is imported.
+            [sys.executable, "-P", "-m", "pipeline.media.decode_process", *map(str, descriptors)],
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{path}" if path else str(_ROOT)},
+            start_new_session=True,  # Ctrl-C is for the parent, which ends the child in its own time
+        )
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self._beats, self._beat_at = -1, time.monotonic()
+
+    def send(self, message: dict[str, Any]) -> None:
+        try:
+            self._connection.send_bytes(json.dumps(message).encode())
+        except OSError:
+            raise _Crashed(self._how()) from None
+
+    def receive(self, go_on: Callable[[], None]) -> dict[str, Any]:
+        """The next message that is no sign of life. Raises _Crashed when there are none any more."""
+        self._beat_at = time.monotonic()
+        patience_s = tuning().decode_timeout
+        while True:
+            while not self._connection.poll(_LOOK_S):
+                go_on()
+                if time.monotonic() - self._beat_at > patience_s:
+                    raise _Crashed(f"stand still for {patience_s:g} s")
+            try:
+                message: dict[str, Any] = json.loads(self._connection.recv_bytes())
+            except (EOFError, OSError):
+                raise _Crashed(self._how()) from None
+            if "pulse" not in message:
+                return message
+            if message["pulse"] != self._beats:
+                self._beats, self._beat_at = message["pulse"], time.monotonic()
+            elif time.monotonic() - self._beat_at > patience_s:
+                raise _Crashed(f"stand still for {patience_s:g} s")
+
+    def take(self, slot: int, shape: list[int]) -> NDArray[np.uint8]:
+        """A copy of the frame in a slot, which is then free again."""
+        import numpy as np
+
+        height, width, channels = shape
+        with mmap.mmap(self._slots[slot], height * width * channels, prot=mmap.PROT_READ) as memory:
+            image = np.frombuffer(memory, np.uint8).reshape(height, width, channels).copy()
+        self.send({"free": slot})
+        return image
+
+    def _how(self) -> str:
+        status = self._process.wait()
+        return f"crash ({signal.Signals(-status).name})" if status < 0 else f"end (status {status})"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        for slot in self._slots:
+            os.close(slot)
+
+
+def _frame(message: dict[str, Any], image: NDArray[np.uint8]) -> Frame:
+    gap = message["gap"]
+    return Frame(
+        message["position"],
+        message["frame"],
+        message["timestamp_s"],
+        image,
+        end_s=message["end_s"],
+        is_alike=message["is_alike"],
+        gap=None if gap is None else (gap[0], gap[1]),
+    )

@@ -1,0 +1,182 @@
+"""Videos decoded in a child process: the same frames, and a file with which it dies costs only itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline.errors import BadInput
+from pipeline.media.decoder import Decoder
+from pipeline.media.frame import Passage
+from pipeline.media.video_reader import read_video
+from pipeline.records.frame_selection import Selection
+from tests.videos import Track, numbered, write
+
+pytestmark = pytest.mark.slow
+
+ALL = Selection(every=None)
+
+DEADLY = """
+import os, signal, sys, time
+
+def watch(event, arguments):
+    # A stand-in for decoders that crash or hang: what happens depends on the name of the file that is opened,
+    # and on how many frames have been handed over.
+    if event == "open" and str(arguments[0]).endswith(".mp4"):
+        state["kind"], state["frames"] = os.path.basename(arguments[0]).split("-")[0], 0
+    if event == "mmap.__new__":
+        state["frames"] += 1
+        if state["kind"] == "dies" and state["frames"] == 5:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if state["kind"] == "diesonce" and state["frames"] == 5 and not os.path.exists(once):
+            open(once, "w").close()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if state["kind"] == "hangs" and state["frames"] == 5:
+            time.sleep(1000)
+
+state = {"kind": "", "frames": 0}
+once = os.path.join(os.path.dirname(__file__), "once")
+sys.addaudithook(watch)
+"""
+
+
+@pytest.fixture
+def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for films; the decoder's process dies or hangs in those whose names say so."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(DEADLY)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    return tmp_path
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return film_at(tmp_path / "film.mp4")
+
+
+def film_at(path: Path, count: int = 30) -> Path:
+    return write(path, Track([numbered(number) for number in range(count)]))
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    with Decoder() as decoder:
+        yield decoder
+
+
+def test_frames_come_as_they_are_decoded_here(film: Path, decoder: Decoder) -> None:
+    for options in ({}, {"passage": Passage(1, 3)}, {"first_position": 7, "after": (6, 0.24)}):
+        here = list(read_video(film, ALL, **options))  # type: ignore[arg-type]
+        there = list(decoder.frames(film, ALL, **options))  # type: ignore[arg-type]
+        assert [(one.position, one.frame, one.timestamp_s) for one in there] == [
+            (one.position, one.frame, one.timestamp_s) for one in here
+        ]
+        assert all(np.array_equal(one.image, other.image) for one, other in zip(here, there, strict=True))
+        assert decoder.facts is not None and decoder.facts.backend == "pyav"
+
+
+def test_one_child_decodes_one_film_after_the_other(film: Path, tmp_path: Path, decoder: Decoder) -> None:
+    before = psutil.Process().children()
+    decoder.start()
+    (child,) = set(psutil.Process().children()) - set(before)
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no film")
+    assert len(list(decoder.frames(film, ALL))) == 30
+    with pytest.raises(BadInput, match=r"bad\.mp4: no video"):
+        list(decoder.frames(bad, ALL))
+    assert len(list(decoder.frames(film, Selection()))) == 2
+    assert set(psutil.Process().children()) - set(before) == {child}
+
+
+def test_frames_that_grow_in_the_middle_fit(tmp_path: Path, decoder: Decoder) -> None:
+    parts = [
+        write(tmp_path / f"{number}.ts", Track([numbered(number, width, width // 2)] * 8))
+        for number, width in enumerate((96, 480))
+    ]
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    shapes = [frame.image.shape for frame in decoder.frames(both, ALL)]
+    assert shapes == [(48, 96, 3)] * 8 + [(240, 480, 3)] * 8
+
+
+def test_a_film_with_which_the_decoder_dies_twice_is_bad(deadly: Path, decoder: Decoder) -> None:
+    deadly_film = film_at(deadly / "dies-in-it.mp4")
+    with pytest.raises(BadInput, match=r"dies-in-it\.mp4: it makes the decoder crash \(SIGSEGV\), twice"):
+        list(decoder.frames(deadly_film, ALL))
+    assert len(list(decoder.frames(film_at(deadly / "good.mp4"), ALL))) == 30
+
+
+def test_after_one_crash_reading_goes_on_where_it_was(deadly: Path, decoder: Decoder) -> None:
+    frames = list(decoder.frames(film_at(deadly / "diesonce-in-it.mp4"), ALL))
+    assert [frame.frame for frame in frames] == list(range(30))
+    assert (deadly / "site" / "once").exists(), "it did not die"
+
+
+def test_a_film_in_which_the_decoder_hangs_is_bad(
+    deadly: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPUCAPT_DECODE_TIMEOUT", "2")
+    with pytest.raises(BadInput, match=r"hangs-in-it\.mp4: it makes the decoder stand still for 2 s, twice"):
+        list(decoder.frames(film_at(deadly / "hangs-in-it.mp4"), ALL))
+
+
+def test_who_waits_for_a_frame_can_give_up(deadly: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def go_on() -> None:
+        raise Enough
+
+    with Decoder(go_on) as decoder, pytest.raises(Enough):
+        list(decoder.frames(film_at(deadly / "hangs-in-it.mp4"), ALL))
+
+
+def test_who_leaves_early_leaves_no_child_behind(film: Path) -> None:
+    before = psutil.Process().children()
+    with Decoder() as decoder:
+        frames = decoder.frames(film, ALL)
+        next(frames)
+        frames.close()  # type: ignore[attr-defined]
+        assert len(list(decoder.frames(film, Selection()))) == 2
+    assert not set(psutil.Process().children()) - set(before)
+
+
+def test_a_child_ends_with_the_process_that_started_it(film: Path) -> None:
+    script = """
+import sys, signal
+from pathlib import Path
+from pipeline.media.decoder import Decoder
+from pipeline.records.frame_selection import Selection
+decoder = Decoder()
+frames = decoder.frames(Path(sys.argv[1]), Selection(every=None))
+next(frames)
+print("reading", flush=True)
+signal.pause()
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(film)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert parent.stdout is not None and parent.stdout.readline() == b"reading\n"
+    (child,) = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.communicate()
+    psutil.wait_procs([child], timeout=60)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_how_long_a_film_lasts(film: Path, tmp_path: Path, decoder: Decoder) -> None:
+    assert decoder.seconds(film) == pytest.approx(1.2)
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no film")
+    with pytest.raises(BadInput, match=r"bad\.mp4"):
+        decoder.seconds(bad)

@@ -20,8 +20,7 @@ class PieceDone:
     fingerprint: str = ""
     rows: int = 0
     ran_on: bool = False
-    """Whether a film's piece holds everything up to the film's end: workers of earlier versions read on where a
-    film was damaged."""
+    """Whether a film's piece holds everything up to the film's end, as one of an earlier version may."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Connection:
     def given_up(self, error: Exception, what: str) -> StorageUnavailable:
         """What to tell when patience has come to its end."""
         if not self.has_answered and (status_of(error) or type(error).__name__ == "ResponseParserError"):
-            return StorageUnavailable(not_s3(what, self.endpoint, error))
+            return StorageUnavailable(not_s3(what, self.endpoint, reason_of(error)))
         if not self.has_answered:
             return StorageUnavailable(
                 f"{what}: {self.endpoint} cannot be reached ({reason_of(error)});"
@@ -194,6 +194,7 @@ def _connect(chosen: Tuning) -> Connection:
     made.quotes_conditions = ".amazonaws.com" in made.endpoint
     client.meta.events.register("after-call.s3", made._note_date)
     client.meta.events.register("before-sign.s3.DeleteObjects", _add_content_md5)
+    client.meta.events.register("before-call.s3.HeadBucket", _ask_once)
     return made
 
 
@@ -206,6 +207,13 @@ def _time_of(value: Any) -> datetime:
     except (TypeError, ValueError):
         found: datetime = parse_timestamp(value)
         return found
+
+
+def _ask_once(context: dict[str, Any], **rest: Any) -> None:
+    """When a request is redirected, boto asks by HeadBucket for the region of the bucket. A web server
+    redirects that as well, and boto would ask for ever.
+    """
+    context["s3_redirect"]["redirected"] = True
 
 
 def _add_content_md5(request: Any, **rest: Any) -> None:

@@ -59,6 +59,9 @@ _ADVICE: Mapping[str, str] = {
     "UserSuspended": "the account is suspended",
 }
 
+_REGION_HEADER = "x-amz-bucket-region"
+"""With it AWS tells where a bucket is; no web server does."""
+
 _NO_CREDENTIALS = (
     "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE,"
     " or give the machine a role"
@@ -75,6 +78,17 @@ def code_of(error: Exception) -> str:
     """The store's code of an error; "" where there was no answer, or one without a code."""
     code = str((getattr(error, "response", None) or {}).get("Error", {}).get("Code", ""))
     return "" if code.isdigit() else code
+
+
+def _is_redirect(error: Exception) -> bool:
+    """Whether an answer sends us elsewhere."""
+    return 300 <= status_of(error) < 400 and status_of(error) != 304
+
+
+def _headers_of(error: Exception) -> Mapping[str, str]:
+    response = getattr(error, "response", None) or {}
+    headers: Mapping[str, str] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return headers
 
 
 class DamagedTransfer(Exception):
@@ -120,7 +134,9 @@ def reason_of(error: Exception) -> str:
     from botocore import exceptions as boto
 
     if isinstance(error, boto.ClientError):
-        return code_of(error) or f"HTTP status {status_of(error)}"
+        elsewhere = _headers_of(error).get("location", "") if _is_redirect(error) else ""
+        redirect = f"it redirects to {one_line(elsewhere.partition('?')[0])[:200]}" if elsewhere else ""
+        return code_of(error) or redirect or f"HTTP status {status_of(error)}"
     if isinstance(error, DamagedTransfer):
         return str(error)
     known: tuple[tuple[type[Exception], str], ...] = (
@@ -140,9 +156,9 @@ def reason_of(error: Exception) -> str:
     return one_line(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
-def not_s3(where: str, endpoint: str, error: Exception) -> str:
+def not_s3(where: str, endpoint: str, reason: str) -> str:
     """What to tell when something else answers in place of an object store."""
-    return f"{where}: {endpoint} does not answer as S3 does ({reason_of(error)}); check AWS_ENDPOINT_URL"
+    return f"{where}: {endpoint} does not answer as S3 does ({reason}); check AWS_ENDPOINT_URL"
 
 
 def refusal_as_a_whole(error: Exception, where: str, endpoint: str) -> StorageUnavailable | None:
@@ -152,7 +168,9 @@ def refusal_as_a_whole(error: Exception, where: str, endpoint: str) -> StorageUn
     if isinstance(error, boto.ClientError):
         code = code_of(error)
         advice = _ADVICE.get(code)
-        if advice is None and status_of(error) in (301, 307):
+        if advice is None and _is_redirect(error):
+            if not code and _REGION_HEADER not in _headers_of(error):
+                return StorageUnavailable(not_s3(where, endpoint, reason_of(error)))
             advice = _ADVICE["PermanentRedirect"]
         return None if advice is None else StorageUnavailable(f"{where}: {advice}")
     if isinstance(error, boto.PartialCredentialsError):

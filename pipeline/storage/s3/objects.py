@@ -27,6 +27,10 @@ Head = dict[str, Any]
 """The headers of an object, as the answer to HEAD has them."""
 
 
+_OF_LISTINGS = frozenset({"Name", "IsTruncated", "MaxKeys", "KeyCount"})
+"""What a store says of a listing, whatever is in it."""
+
+
 class S3Objects:
     """The objects under a prefix, one at a time: what listing, moving and verifying are made of."""
 
@@ -46,7 +50,14 @@ class S3Objects:
     def page(self, prefix: str, most: int, **more: str) -> dict[str, Any]:
         """One page of a listing of the bucket, as the store answers it."""
         with self.told("list"):
-            return page_of(self.made, self.place.bucket, prefix, most, **more)
+            page = page_of(self.made, self.place.bucket, prefix, most, **more)
+        self._check_that_it_is_s3(not _OF_LISTINGS.isdisjoint(page), "its listing is none")
+        return page
+
+    def _check_that_it_is_s3(self, is_so: bool, otherwise: str) -> None:
+        """To boto an empty page, or one of XHTML, is an answer that says nothing."""
+        if not is_so:
+            raise StorageUnavailable(not_s3(self.url, self.made.endpoint, otherwise))
 
     def stat(self, key: str) -> Entry | None:
         """The object, or None where there is none."""
@@ -61,6 +72,7 @@ class S3Objects:
                 lambda: self.made.client.head_object(Bucket=self.place.bucket, Key=full, **more),
                 f"{self.url}/{key}",
             )
+            self._check_that_it_is_s3("LastModified" in head, "it does not say how old an object is")
             return head
         except GpucaptError:
             raise
@@ -152,7 +164,7 @@ class S3Objects:
         if status == 403:
             return StorageUnavailable(f"{self.url}: access is denied; ask for the right to {doing} there")
         if not code:
-            return StorageUnavailable(not_s3(self.url, self.made.endpoint, error))
+            return StorageUnavailable(not_s3(self.url, self.made.endpoint, reason_of(error)))
         return StorageUnavailable(f"{self.url}: the storage refuses to {doing}: {reason_of(error)}")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -147,23 +150,85 @@ def test_https_where_only_http_is_spoken(
     assert f"{wrong} cannot be reached (no TLS there; is it http:// and not https://?)" in line
 
 
-@pytest.mark.parametrize("status", [200, 404])
-def test_an_endpoint_that_speaks_no_s3(source: str, tiny_model: Path, tmp_path: Path, status: int) -> None:
-    """As when the address of a console is given."""
+HTML = b"<!DOCTYPE html><title>Welcome</title><p>Log in<br>"
+XHTML = b'<html xmlns="http://www.w3.org/1999/xhtml"><body><p>Log in</p></body></html>'
 
-    class Console(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+
+@contextmanager
+def web_server(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """The URL of a server that answers everything alike; {path} in a header is what was asked for."""
+
+    class Page(BaseHTTPRequestHandler):
+        def answer(self) -> None:
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value.format(path=self.path.partition("?")[0]))
             self.end_headers()
-            self.wfile.write(b"<!DOCTYPE html><title>Welcome</title><p>Log in<br>")
+            self.wfile.write(b"" if self.command == "HEAD" else body)
+
+        do_GET = do_HEAD = do_PUT = answer
 
         def log_message(self, format: str, *arguments: object) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Console) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        patience = {"AWS_ENDPOINT_URL": endpoint, "GPUCAPT_S3_FIRST_DEADLINE": "1"}
-        line = told(source, str(tmp_path / "out"), tiny_model, **patience)
+        yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
-    assert f"{endpoint} does not answer as S3 does" in line
+
+
+@pytest.fixture
+def keys_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials, for where nobody looks at them."""
+    for name, value in S3Server("", "key", "hush").variables().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", [HTML, XHTML, b"", b"{}"], ids=["html", "xhtml", "nothing", "json"])
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_endpoint_that_speaks_no_s3(
+    keys_for_nobody: None, tiny_model: Path, tmp_path: Path, status: int, body: bytes
+) -> None:
+    """As when the address of a console is given."""
+    with web_server(status, body) as endpoint:
+        patience = {"AWS_ENDPOINT_URL": endpoint, "GPUCAPT_S3_FIRST_DEADLINE": "1"}
+        line = told("s3://films/in", str(tmp_path / "out"), tiny_model, **patience)
+    assert f"{endpoint} does not answer as S3 does" in line and "check AWS_ENDPOINT_URL" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", [HTML, b""], ids=["html", "nothing"])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("to", ["{path}/", "https://console.example.com{path}", "{path}"])
+def test_an_endpoint_that_redirects(
+    keys_for_nobody: None, monkeypatch: pytest.MonkeyPatch, status: int, to: str, body: bytes
+) -> None:
+    """As web servers add a slash, or send to a login; boto would ask for ever where the bucket is."""
+    with web_server(status, body, Location=to) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        wanted = re.escape(f"s3://films/in: {endpoint} does not answer as S3 does (it redirects to ")
+        for call in ("exists", "check_place"):
+            with pytest.raises(StorageUnavailable, match=f"{wanted}.*; check AWS_ENDPOINT_URL"):
+                getattr(open_storage("s3://films/in"), call)()
+        for use in (
+            lambda: open_storage("s3://films/in").stat("a"),
+            lambda: open_storage("s3://films/in").write("a", b""),
+        ):
+            with pytest.raises(StorageUnavailable, match="check AWS_ENDPOINT_URL"):
+                use()
+
+
+def test_looking_at_an_object_of_a_web_server(keys_for_nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with web_server(200, XHTML) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(StorageUnavailable, match="check AWS_ENDPOINT_URL"):
+            open_storage("s3://films/in").stat("a.mp4")
+
+
+def test_a_bucket_in_another_region(keys_for_nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AWS tells it: boto asks once more, where the answer said."""
+    with web_server(301, b"", x_amz_bucket_region="eu-west-1") as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(StorageUnavailable, match="the bucket is in another region"):
+            open_storage("s3://films/in").exists()

@@ -36,6 +36,13 @@ class _Fault:
 
 
 @dataclass
+class _Saying:
+    method: str
+    contains: str
+    headers: dict[str, str]
+
+
+@dataclass
 class Network:
     """The way to a server. Without faults it is as good as none at all."""
 
@@ -43,6 +50,7 @@ class Network:
     requests: list[str] = field(default_factory=list)
     """Method and path of every request that came."""
     _faults: list[_Fault] = field(default_factory=list)
+    _sayings: list[_Saying] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -51,16 +59,28 @@ class Network:
         with self._lock:
             self._faults.append(_Fault(kind, times, method, contains))
 
+    def say(self, *, method: str = "", contains: str = "", headers: dict[str, str]) -> None:
+        """From now on good answers to requests with this method and this text in their path have these
+        headers, too: what other servers say."""
+        with self._lock:
+            self._sayings.append(_Saying(method, contains, headers))
+
     def heal(self) -> None:
-        """Forget all faults that are still to come."""
+        """Forget all faults that are still to come, and what other servers say."""
         with self._lock:
             self._faults.clear()
+            self._sayings.clear()
 
     @property
     def is_spent(self) -> bool:
         """Whether every fault has happened."""
         with self._lock:
             return not self._faults
+
+    def _said(self, method: str, path: str) -> dict[str, str]:
+        with self._lock:
+            fitting = (one for one in self._sayings if one.method in ("", method) and one.contains in path)
+            return {name: value for one in fitting for name, value in one.headers.items()}
 
     def _next(self, method: str, path: str) -> Kind | None:
         with self._lock:
@@ -119,9 +139,11 @@ def faulty_network(endpoint: str) -> Iterator[Network]:
             if kind == "lose the answer":
                 return
             self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("transfer-encoding", "content-length", "connection"):
-                    self.send_header(name, value)
+            said = network._said(self.command, self.path) if answer.status < 300 else {}
+            ours = {"transfer-encoding", "content-length", "connection", *map(str.lower, said)}
+            told = [(name, value) for name, value in answer.getheaders() if name.lower() not in ours]
+            for name, value in (*told, *said.items()):
+                self.send_header(name, value)
             length = answer.headers.get("Content-Length") if self.command == "HEAD" else str(len(content))
             self.send_header("Content-Length", length or "0")
             self.end_headers()

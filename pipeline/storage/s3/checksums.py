@@ -70,23 +70,39 @@ def is_md5(etag: str, head: Mapping[str, Any]) -> bool:
     return _MD5.fullmatch(etag) is not None and shows_content(head)
 
 
+def md5_of(head: Mapping[str, Any]) -> tuple[Digest, bytes] | None:
+    """A fresh digest and its wanted value, where the ETag in these headers is the MD5 of the content."""
+    etag = etag_of(head)
+    return (new_md5(), bytes.fromhex(etag)) if is_md5(etag, head) else None
+
+
 def shows_content(head: Mapping[str, Any]) -> bool:
     """Objects encrypted with customers' keys have ETags that say nothing about their content."""
     return head.get("ServerSideEncryption") in (None, "AES256") and not head.get("SSECustomerAlgorithm")
+
+
+def _is_of_whole(head: Mapping[str, Any]) -> bool:
+    """Whether the checksums in these headers are of the object's bytes.
+
+    Those of an object that was uploaded in parts may be of the checksums of its parts: AWS says so by their
+    type and by a suffix, other stores by neither.
+    """
+    kind = head.get("ChecksumType")
+    return kind == "FULL_OBJECT" or (kind is None and _MD5.fullmatch(etag_of(head)) is not None)
 
 
 def kept_checksum(head: Mapping[str, Any]) -> tuple[Digest, bytes] | None:
     """A fresh digest and its wanted value, where the store keeps a checksum of the whole object."""
     for name, make in _KEPT.items():
         value = head.get(name)
-        if value and head.get("ChecksumType") in (None, "FULL_OBJECT") and "-" not in value:
+        if value and _is_of_whole(head) and "-" not in value:
             return make(), base64.b64decode(value)
     return None
 
 
 def kept_value(head: Mapping[str, Any]) -> tuple[str, str] | None:
     """The name and the value of a checksum of the whole object, of whatever kind the store keeps."""
-    if head.get("ChecksumType") not in (None, "FULL_OBJECT"):
+    if not _is_of_whole(head):
         return None
     kept = ((name, head[name]) for name in head if name.startswith("Checksum") and name != "ChecksumType")
     return next(((name, value) for name, value in kept if "-" not in value), None)

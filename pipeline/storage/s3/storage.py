@@ -15,10 +15,9 @@ from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.storage.base import Entry, Storage, Unreadable, nothing
-from pipeline.storage.s3.checksums import content_md5, etag_of, is_md5, new_md5
+from pipeline.storage.s3.checksums import content_md5, etag_of, new_md5
 from pipeline.storage.s3.errors import (
     DamagedTransfer,
-    WrongContent,
     code_of,
     is_passing,
     may_have_written,
@@ -29,7 +28,7 @@ from pipeline.storage.s3.move import move_object
 from pipeline.storage.s3.multipart import fetch, send
 from pipeline.storage.s3.objects import S3Objects, entry_of_head
 from pipeline.storage.s3.uri import fits_xml, is_key
-from pipeline.storage.s3.verify import verify
+from pipeline.storage.s3.verify import verify, verify_bytes
 
 _PAGE = 1000
 _MARK = "gpucapt-put"
@@ -95,12 +94,8 @@ class S3Storage(S3Objects, Storage):
                 data: bytes = body.read()
             if len(data) != head["ContentLength"]:
                 raise DamagedTransfer("answers break off")
-            found = etag_of(head)
-            if self.made.tuning.s3_verify and is_md5(found, head):
-                digest = new_md5()
-                digest.update(data)
-                if digest.hexdigest() != found:
-                    raise WrongContent()
+            if self.made.tuning.s3_verify:
+                verify_bytes(data, head)
             return data
 
         with self.told("read", key):

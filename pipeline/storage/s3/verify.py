@@ -13,6 +13,7 @@ from pipeline.storage.s3.checksums import (
     is_md5,
     kept_checksum,
     matches_parts,
+    md5_of,
     parts_of,
     shows_content,
 )
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
     from pipeline.storage.s3.objects import Head, S3Objects
 
 _MOST_PARTS_ASKED = 1000
+
+
+def verify_bytes(data: bytes, head: Head) -> None:
+    """Raises WrongContent when this is not what the headers say that came with it."""
+    wanted = md5_of(head) or kept_checksum(head)
+    if wanted is not None:
+        wanted[0].update(data)
+        if wanted[0].digest() != wanted[1]:
+            raise WrongContent()
 
 
 def verify(storage: S3Objects, entry: Entry, path: Path, md5: str, head: Head) -> None:

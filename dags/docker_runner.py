@@ -171,6 +171,12 @@ def locked(device: str, *, wait: bool = False) -> int:
     except BlockingIOError:
         os.close(file)
         return -1
+    except OSError as error:
+        os.close(file)
+        raise ValueError(
+            f"{path} cannot be locked ({error.strerror}), and without that tasks would share a GPU;"
+            " set TMPDIR to a folder on a local disk"
+        ) from error
     return file
 
 

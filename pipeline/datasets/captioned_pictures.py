@@ -98,7 +98,7 @@ class CaptionedPictures:
         import h5py
 
         if self._file is None:  # opened where it is used: a handle does not survive into another process
-            self._file = h5py.File(self.pictures, "r")
+            self._file = h5py.File(self.pictures, "r", locking=False)
         # HDF5 takes every position once only; with several processes a batch may have a picture twice.
         once, places = np.unique(chosen, return_inverse=True)
         pictures: NDArray[np.uint8] = self._file["images"][once]
@@ -120,7 +120,7 @@ def _mapped_features(path: Path) -> NDArray[np.float16]:
     """
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         data = file["features"]
         return np.memmap(path, np.float16, "r", offset=data.id.get_offset(), shape=data.shape)
 
@@ -175,7 +175,7 @@ def _made_by(path: Path) -> str | None:
 
     if not path.is_file():
         return None
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         made_by: str | None = file.attrs.get("made_by")
         return made_by
 
@@ -185,7 +185,7 @@ def _lay_out(path: Path, shape: tuple[int, ...], made_by: str) -> None:
     import h5py
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", locking=False) as file:
         file.attrs["made_by"] = made_by
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -198,7 +198,7 @@ def _place_of_features(path: Path) -> tuple[int, int]:
     """Where in a file the features begin, and how many bytes a picture's take."""
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         data = file["features"]
         return int(data.id.get_offset()), data.nbytes // data.shape[0]
 

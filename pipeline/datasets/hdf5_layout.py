@@ -34,7 +34,7 @@ def lay_out(path: Path, count: int, size: int, captions_per_image: int) -> None:
     how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the system gives zeros; they need not be written
-    with h5py.File(fresh, "w") as file:
+    with h5py.File(fresh, "w", locking=False) as file:
         images = file.create_dataset(
             DATASET, (count, 3, size, size), "uint8", chunks=(1, 3, size, size), dcpl=how
         )
@@ -47,7 +47,7 @@ def offsets_of(path: Path) -> list[int]:
     """Where in the file each picture lies, in bytes."""
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         images = file[DATASET]
         offsets = [-1] * len(images)
 
@@ -74,7 +74,7 @@ def keep_only(path: Path, good: Sequence[bool]) -> list[int]:
         return order
     movers = [number for number in range(kept, len(good)) if good[number]]
     gaps = [number for number in range(kept) if not good[number]]
-    with h5py.File(path, "r+") as file:
+    with h5py.File(path, "r+", locking=False) as file:
         images = file[DATASET]
         for gap, mover in zip(gaps, movers, strict=True):
             images[gap] = images[mover]

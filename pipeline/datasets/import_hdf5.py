@@ -159,7 +159,7 @@ def _opened(path: Path) -> h5py.File:
     import h5py
 
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking=False)
     except OSError as error:
         raise GpucaptError(
             f"{path} cannot be read as HDF5, or is cut short ({one_line(str(error))})."

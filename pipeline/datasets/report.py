@@ -87,7 +87,7 @@ def write_report(
     import h5py
 
     said = {split: WordStatistics.of(some) for split, some in kept.items()}
-    files = {split: h5py.File(some.path, "r") for split, some in kept.items()}
+    files = {split: h5py.File(some.path, "r", locking=False) for split, some in kept.items()}
     try:
         pairs = _confirmed(kept, files)
         page = _template().render(

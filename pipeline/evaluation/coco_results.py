@@ -27,7 +27,7 @@ from pipeline.models.resolve import Model, resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.runtime.progress import log_progress
 from pipeline.storage import staging
-from pipeline.storage.local import OURS
+from pipeline.storage.versions import OURS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -220,8 +220,10 @@ def _part(target: Path, header: dict[str, Any], out: str) -> Iterator[_Part]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise GpucaptError(f"another gpucapt is writing {out} at this moment; wait for it") from error
+        except OSError:
+            _log.debug("%s is on a disk that knows no locks", out)
         _refuse_other_parts(path)
         done, length = _read_part(path, header)
         file.truncate(length)

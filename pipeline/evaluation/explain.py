@@ -15,8 +15,8 @@ from pipeline.errors import BadInput, StorageUnavailable, WrongUsage, one_line
 from pipeline.models.resolve import resolve_model
 from pipeline.records.settings import CaptionSettings, Resources
 from pipeline.storage import staging
-from pipeline.storage.local import OURS
 from pipeline.storage.open import is_s3
+from pipeline.storage.versions import OURS
 
 if TYPE_CHECKING:
     from model.captioner import Captioner

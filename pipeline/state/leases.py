@@ -22,6 +22,7 @@ from types import TracebackType
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
+from pipeline.runtime.clock import clock_s
 from pipeline.runtime.process_identity import Process
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.write_guard import fenced
@@ -228,14 +229,6 @@ class Claims:
                 except GpucaptError as error:
                     # Tried again soon; when it goes on until the lease is over, the source is given up.
                     _log.warning("cannot renew the claim on %s: %s", claim.key, error)
-
-
-def clock_s() -> float:
-    """Seconds that pass at the same pace for everybody, also while the machine sleeps."""
-    return time.clock_gettime(_CLOCK)
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def claim_key(source_key: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -19,10 +18,8 @@ from pathlib import Path
 from model.errors import GpucaptError
 from pipeline.errors import BadInput, one_line
 from pipeline.storage.base import Entry, Storage, Unreadable, nothing
+from pipeline.storage.versions import OURS, make_name, make_newer, replace_version
 from pipeline.storage.write_guard import before_change
-
-OURS = ".gpucapt-tmp-"
-"""Names that begin with this are unfinished writes and locks; no listing shows them."""
 
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
@@ -205,26 +202,19 @@ class LocalStorage(Storage):
         with self._temporary(key, data) as (temporary, path):
             made = _entry(key, temporary)
             try:
-                os.link(temporary, path)
+                make_name(path, temporary)
             except FileExistsError:
                 return None
             return made
 
     def replace(self, key: str, data: bytes, etag: str) -> Entry | None:
-        path = self.path(key)
-        if self.stat(key) is None:
+        there = self.stat(key)
+        if there is None or there.etag != etag:
             return None
-        # One lock for all that lies under a top folder, so that no locks are left lying about.
-        with self._failures(key), _locked(self.root if "/" not in key else self.path(key.partition("/")[0])):
-            current = self.stat(key)
-            if current is None or current.etag != etag:
-                return None
-            with self._temporary(key, data) as (temporary, _):
-                if temporary.stat().st_mtime_ns <= int(etag):
-                    os.utime(temporary, ns=(int(etag) + 1,) * 2)
-                made = _entry(key, temporary)
-                temporary.replace(path)
-                return made
+        with self._temporary(key, data) as (temporary, path):
+            make_newer(temporary, int(etag))
+            made = _entry(key, temporary)
+            return made if replace_version(path, int(etag), temporary) else None
 
     def delete(self, key: str) -> None:
         before_change()
@@ -310,14 +300,6 @@ def _unfinished(target: Path) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; a lock file, since NFS cannot lock a folder itself."""
-    with (folder / f"{OURS}lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _entry(key: str, path: Path) -> Entry | None:

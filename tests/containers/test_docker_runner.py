@@ -187,6 +187,22 @@ def test_tasks_of_two_users_wait_for_each_other(tmp_path: Path) -> None:
         assert in_airflow(tmp_path, code, {"TMPDIR": shared}) == [True, 0, True]
 
 
+def test_a_gpu_is_not_shared_for_want_of_locks(tmp_path: Path) -> None:
+    code = """
+        import fcntl
+        from docker_runner import locked
+        def refused(*_):
+            raise OSError(37, "No locks available")
+        fcntl.flock = refused
+        try:
+            found = locked("0")
+        except ValueError as error:
+            found = str(error)
+    """
+    found = in_airflow(tmp_path, code, {})
+    assert "cannot be locked (No locks available)" in found and "set TMPDIR to a folder on a local" in found
+
+
 def test_a_gpu_is_one_tasks_at_a_time(tmp_path: Path) -> None:
     code = """
         import queue

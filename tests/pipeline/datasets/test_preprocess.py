@@ -28,6 +28,7 @@ from pipeline.datasets.hdf5_workers import PictureTask, write_rows
 from pipeline.storage.open import open_storage
 from tests.media import photograph
 from tests.pipeline.captioned import ENDINGS, SUBJECTS, make_dataset
+from tests.services import no_locks
 
 pytestmark = pytest.mark.slow
 
@@ -397,3 +398,15 @@ def test_a_run_for_a_bucket_is_gone_on_with_on_the_same_machine(
     assert "going on: " in done.stderr
     assert json.loads(done.stdout)["pictures"]["train"] == 17
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("number", no_locks.ERRORS)
+def test_a_disk_without_locks(source: tuple[Path, Path], tmp_path: Path, number: int) -> None:
+    """The HDF5 library makes do with ENOSYS alone."""
+    out = tmp_path / "out"
+    done = gpucapt("preprocess", *source, out, *OPTIONS, **no_locks.in_the_system(tmp_path, number))
+    assert done.returncode == 0, done.stderr
+    done = gpucapt("preprocess", *source, tmp_path / "again", *OPTIONS)
+    assert done.returncode == 0 and digests(out) == digests(tmp_path / "again")

@@ -19,6 +19,7 @@ from pipeline.errors import WrongUsage
 from pipeline.media.images import decode_still
 from pipeline.storage.staging import LARGEST_BYTES
 from tests.pipeline.jobs import command, run, start, write_still
+from tests.services import no_locks
 from tests.services.s3 import S3Server
 
 OPTIONS = ["--beam-size=2", "--max-length=8", "--precision=fp32", "--device=cpu"]
@@ -140,6 +141,18 @@ def test_two_at_once_do_not_write_one_file(tmp_path: Path, tiny_model: Path, lis
         done = coco_results(tiny_model, listed, tmp_path / "test2014", tmp_path / "results.json")
     assert isinstance(done.exception, GpucaptError)
     assert "another gpucapt is writing" in str(done.exception)
+
+
+@pytest.mark.parametrize("number", no_locks.ERRORS)
+def test_a_disk_without_locks_is_written_to(
+    tmp_path: Path, tiny_model: Path, listed: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    assert coco_results(tiny_model, listed, tmp_path / "test2014", tmp_path / "results.json").exit_code == 0
+    assert len(read(tmp_path / "results.json")) == COUNT
 
 
 @pytest.mark.parametrize(

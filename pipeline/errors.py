@@ -18,6 +18,10 @@ class BadInput(GpucaptError):
         super().__init__(one_line(message))
 
 
+class Archived(BadInput):
+    """This input is out of reach until somebody restores it: it is left where it is, for a later run."""
+
+
 class StorageUnavailable(GpucaptError):
     """The storage itself does not answer, or refuses us as a whole: it is no input's fault.
 

@@ -232,9 +232,9 @@ class Job:
         if work.abandoned:
             return
         if isinstance(message, Failed):
-            reason = message.reason
+            reason, tell = message.reason, self._leave if message.is_left else self._set_aside
             writer.forget(work)
-            self._publish(publishers, work, lambda: self._set_aside(work, reason))
+            self._publish(publishers, work, lambda: tell(work, reason))
             return
         try:
             end = writer.add(message)
@@ -303,6 +303,13 @@ class Job:
         self._tell(Outcome(work.info.key, "set aside", reason=reason, piece=of), inputs)
         if piece is None:
             discard(work, self._order.destination)  # the next run looks at all of it again
+        self._in_flight.end(work)
+
+    def _leave(self, work: Work, reason: str) -> None:
+        work.claim.check()
+        piece = work.source.piece
+        of = None if piece is None else PieceDone(piece.index, piece.of, work.info.kind)
+        self._tell(Outcome(work.info.key, "left", reason=reason, piece=of), ())
         self._in_flight.end(work)
 
     def _tell(self, outcome: Outcome, inputs: Iterable[Input]) -> None:

@@ -70,10 +70,12 @@ class End:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Failed:
-    """A source that cannot be used after all."""
+    """A source that cannot be used after all, or not now."""
 
     work: Work
     reason: str
+    is_left: bool = False
+    """Whether a later run may well use it."""
 
 
 Message = Chunk | End | Failed | None

@@ -59,6 +59,12 @@ class Outcomes(OnDisk):
         """What was set aside and why, sorted by key."""
         yield from self._database.execute("SELECT key, reason FROM errors ORDER BY key, reason")
 
+    def left(self) -> Iterator[tuple[str, str]]:
+        """What was left for a later run and why, sorted by key."""
+        yield from self._database.execute(
+            "SELECT key, COALESCE(reason, '') FROM sources WHERE status = 'left' ORDER BY key"
+        )
+
     def reasons(self, most: int) -> Iterator[tuple[str, int]]:
         """Why things were set aside, without their names, and how often; the commonest first."""
         yield from self._database.execute(

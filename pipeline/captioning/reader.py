@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pipeline.captioning.job_spec import Order
 from pipeline.captioning.messages import Chunk, End, Work
 from pipeline.captioning.prefetch import Fetcher
-from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.errors import Archived, BadInput, StorageUnavailable
 from pipeline.media.decoder import Decoder
 from pipeline.media.frame import Feed, Frame, KnownFrame, Passage
 from pipeline.media.images import decode_still, thumbnail
@@ -66,7 +66,8 @@ class Reader:
     def read(self, work: Work) -> Iterator[Chunk | End]:
         """The chunks of a source from ``work.first`` on, then its end.
 
-        Raises BadInput when the source cannot be used, ClaimLost when another worker has taken it over.
+        Raises BadInput when the source cannot be used (Archived: for now), ClaimLost when another worker has
+        taken it over.
         """
         if work.source.feed is not None:
             yield from self._feed(work, work.source.feed)
@@ -179,7 +180,7 @@ class Reader:
             image = decode_still(data, entry.name, whole=captioner.prepare.whole)
             frame = Frame(position, entry.name, None, image, entry.etag)
             return _prepared(frame, captioner, position)
-        except (StorageUnavailable, CancelledError, Stopped):  # says nothing about the still
+        except (StorageUnavailable, Archived, CancelledError, Stopped):  # says nothing about the still
             raise
         except Exception as error:  # whatever a strange file makes a decoder do costs this still alone
             row = Row(position, entry.name, None, "", [], 0.0, entry.etag, error=reason_of(error))

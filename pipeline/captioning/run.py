@@ -141,13 +141,18 @@ def in_words(totals: Totals) -> str:
 
 
 def print_errors(outcomes: Outcomes) -> None:
-    """Tell on the standard error what was set aside, as far as that is read by people."""
+    """Tell on the standard error what was set aside or left, as far as that is read by people."""
     for index, (key, reason) in enumerate(outcomes.errors()):
         if index == _ERRORS_SHOWN:
             print(f"gpucapt: … and {outcomes.totals.errors - index} more", file=sys.stderr)
-            return
+            break
         what = f"no story for {key.removesuffix(UNTOLD)}" if key.endswith(UNTOLD) else f"set aside {key}"
         print(f"gpucapt: {on_one_line(what)}: {reason}", file=sys.stderr)
+    for index, (key, reason) in enumerate(outcomes.left()):
+        if index == _ERRORS_SHOWN:
+            print(f"gpucapt: … and {outcomes.totals.left - index} more left", file=sys.stderr)
+            break
+        print(f"gpucapt: left {on_one_line(key)}: {reason}", file=sys.stderr)
 
 
 def on_one_line(text: str) -> str:

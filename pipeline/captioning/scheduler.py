@@ -11,11 +11,11 @@ from itertools import islice
 
 from model.errors import GpucaptError
 from pipeline.captioning.admission import Turns
-from pipeline.captioning.job_spec import Order, inputs_of
+from pipeline.captioning.job_spec import Order, inputs_of, still_name
 from pipeline.captioning.messages import Failed, Message, Work
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.captioning.reader import Reader, reason_of
-from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.errors import Archived, BadInput, StorageUnavailable
 from pipeline.models.lazy_model import LazyModel
 from pipeline.records.outcome import Input, Outcome, PieceDone
 from pipeline.records.source_info import SourceInfo
@@ -23,14 +23,15 @@ from pipeline.runtime.bounded_queue import Channel, Stopped
 from pipeline.runtime.progress import Progress
 from pipeline.sources.discovery import Piece, SetAside, Source, still_entries
 from pipeline.sources.recordings import NO_RECORDING, is_known_text
-from pipeline.state.fingerprints import Snapshot
+from pipeline.state.fingerprints import Snapshot, rows_digest
 from pipeline.state.leases import Claim, ClaimLost, Claims
 from pipeline.state.manifest import read_done
 from pipeline.state.piece_marks import Mark, parts_of
 from pipeline.state.segment_mark import SegmentMark
-from pipeline.state.still_rows import saved_rows
+from pipeline.state.still_rows import KnownStills, saved_rows
 from pipeline.storage.base import Entry
 from pipeline.storage.relative_urls import film_links
+from pipeline.storage.within_reach import WithinReach
 from pipeline.storage.write_guard import fenced
 
 _log = logging.getLogger("gpucapt")
@@ -159,8 +160,9 @@ class Intake:
 
         ``number`` counts the sources in the order of the listing, where it is new from there.
         """
+        stills = self._stills(source)
         try:
-            snapshot = Snapshot(self._entries(source))
+            snapshot = Snapshot(self._entries(source, stills))
         except StorageUnavailable:
             raise
         except GpucaptError as error:
@@ -169,10 +171,16 @@ class Intake:
         found: Work | bool = False
         try:
             fingerprint = self._fingerprint(source, snapshot)
-            done = self._tell_if_done(source, fingerprint, snapshot)
             found = (
-                done or self._leave_out(source) or self._read_in_turn(source, fingerprint, snapshot, number)
+                self._tell_if_out_of_reach(source, snapshot, stills.out_of_reach)
+                or self._tell_if_done(source, fingerprint, snapshot)
+                or self._leave_out(source)
+                or self._tell_if_archived(source)
+                or self._read_in_turn(source, fingerprint, snapshot, number)
             )
+            if found and snapshot.count and stills.out_of_reach is not None:
+                name, reason = stills.out_of_reach
+                self._tell(Outcome(still_name(source, name), "left", reason=reason), ())
         except BadInput as error:  # its key cannot be a name at the destination
             self._tell(Outcome(source.key, "set aside", reason=str(error)), ())
             found = True
@@ -230,12 +238,42 @@ class Intake:
             claim.release()
             raise
 
-    def _entries(self, source: Source) -> Iterator[Entry]:
+    def _stills(self, source: Source) -> WithinReach:
+        """The stills of a source that can be read, or have a row that says what was read."""
+        order = self._order
+        if source.kind == "video":
+            return WithinReach(order.storage, ())
+        settled = filter(order.is_settled, still_entries(order.storage, source, order.choice))
+        digest = rows_digest(source.kind, order.settings, self._model.weights)
+        # The drop folder keeps rows of stills that are not there.
+        can_have_rows = source.piece is None and not (order.keep_missing or order.overwrite)
+        saved = saved_rows(order.destination, source.key, digest) if can_have_rows else ()
+        rows = KnownStills(saved, count_errors=not order.retry_failed)
+        return WithinReach(order.storage, settled, needless=rows.have)
+
+    def _entries(self, source: Source, stills: Iterable[Entry]) -> Iterator[Entry]:
         if source.kind == "video":
             return iter(() if source.entry is None else (source.entry,))
-        stills = still_entries(self._order.storage, source, self._order.choice)
-        settled = filter(self._order.is_settled, stills)
-        return islice(settled, self._order.settings.selection.max_frames)
+        return islice(stills, self._order.settings.selection.max_frames)
+
+    def _tell_if_out_of_reach(
+        self, source: Source, snapshot: Snapshot, archived: tuple[str, str] | None
+    ) -> bool:
+        """Of a piece the others may be within reach: then it has no rows, and is done."""
+        if snapshot.count or archived is None or source.piece is not None:
+            return False
+        self._tell(Outcome(source.key, "left", reason=archived[1]), ())
+        return True
+
+    def _tell_if_archived(self, source: Source) -> bool:
+        film = source.entry if source.kind == "video" else None
+        reason = None if film is None else self._order.storage.why_archived(film)
+        if reason is None:
+            return False
+        piece = source.piece
+        of = None if piece is None else PieceDone(piece.index, piece.of, source.kind)
+        self._tell(Outcome(source.key, "left", reason=reason, piece=of), ())
+        return True
 
     def _fingerprint(self, source: Source, snapshot: Snapshot) -> str:
         piece = None if source.piece is None else asdict(source.piece)
@@ -341,4 +379,4 @@ class Intake:
                 raise
             _log.debug("cannot read %s", work.info.key, exc_info=True)
             if not work.abandoned:
-                self._channel.put(Failed(work, reason_of(error)))
+                self._channel.put(Failed(work, reason_of(error), isinstance(error, Archived)))

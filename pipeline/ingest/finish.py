@@ -61,7 +61,7 @@ def finish(url: str) -> str:
         totals = outcomes.totals
     return (
         f"{totals.captioned} sources captioned ({totals.frames} frames),{_damaged(totals)}"
-        f" {totals.errors - totals.untold} set aside{_untold(totals)};"
+        f" {totals.errors - totals.untold} set aside{_untold(totals)}{_left(totals)};"
         f" see {folder.destination.url}/{run.folder}/report.html"
     )
 
@@ -72,6 +72,10 @@ def _damaged(totals: Totals) -> str:
 
 def _untold(totals: Totals) -> str:
     return f", {totals.untold} without a story" if totals.untold else ""
+
+
+def _left(totals: Totals) -> str:
+    return f", {totals.left} left for later" if totals.left else ""
 
 
 def _read_outcomes(folder: RunFolder, plan: RunPlan, outcomes: Outcomes, pieces: PieceOutcomes) -> None:
@@ -185,6 +189,8 @@ class _Mover:
             self.incoming.move(one.key, place, target)
         except BadInput as error:  # what is in the way of one file must not keep the others
             _log.warning("%s/%s stays: %s", self.incoming.url, one.key, error)
+            if one.error is not None:
+                self.failed.delete(f"{target}.error.json")
         except GpucaptError:
             if self._is_same(one):
                 raise

@@ -15,6 +15,7 @@ from pipeline.errors import WrongUsage
 from pipeline.ingest.retention import remove_old_runs
 from pipeline.ingest.run_folder import Recorder, RunFolder, RunPlan, source_from_json, source_to_json
 from pipeline.ingest.settle import wait_for_arrivals
+from pipeline.ingest.told_archived import ToldArchived
 from pipeline.models.resolve import pinned
 from pipeline.records.outcome import Input, Outcome
 from pipeline.records.settings import CaptionSettings
@@ -25,6 +26,7 @@ from pipeline.sources.recordings import NO_RECORDING, is_known_text
 from pipeline.sources.splitting import COST_OF_A_STILL, Cut, cut_film, cut_folder
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.open import is_inside, open_object, open_storage, refuse_overlap
+from pipeline.storage.within_reach import WithinReach
 
 MOST_SHARDS = 1024
 """Airflow maps a task over no more than so many."""
@@ -62,8 +64,9 @@ class Planning:
     def run(self) -> dict[str, object]:
         """Write the shards of a new run; returns ``{"run": URL, "shards": [URL, …]}``.
 
-        Where there is nothing to do nothing is written, and there are no shards. Raises WrongUsage when
-        folders overlap that must not.
+        Where there is nothing to do nothing is written, and there are no shards; there are none either where
+        all that is new to tell is that inputs are archived. Raises WrongUsage when folders overlap that must
+        not.
         """
         incoming, destination = open_storage(self.incoming), open_storage(self.destination)
         self._check_incoming(incoming)
@@ -94,20 +97,26 @@ class Planning:
         folder = RunFolder(destination, new_run_id())
         left_out = LeftOut()
         with Recorder() as refused, _Found(incoming, plan) as found:
-            movable = self._find(incoming, name or "incoming", found, refused, left_out)
+            archived = ToldArchived(destination, incoming.url)
+            movable = self._find(incoming, name or "incoming", found, refused, left_out, archived)
             if told := left_out.in_words():
                 _log.info("%s", told)
                 refused.leave_out(left_out.counts)
             plan = found.look_again(0.0 if incoming.is_remote else min(LOOK_AGAIN_S, self.settle_s))
             urls = self._shards(found, folder) if found.total else []
-            if urls or movable:
+            is_planned = bool(urls or movable or archived.is_news)
+            if is_planned:
                 refused.record(folder, "plan")
                 # Whoever is promoted from now on, all shards use the same model.
                 settings = (
                     replace(plan.settings, model=pinned(plan.settings.model)) if urls else plan.settings
                 )
                 folder.write_plan(replace(plan, shards=len(urls), settings=settings))
-        is_planned = bool(urls or movable)
+            archived.keep()
+            if archived.count:
+                _log.info(
+                    "%d files in %s stay: they are archived; restore them", archived.count, incoming.url
+                )
         return {"run": folder.url if is_planned else folder.empty_url, "shards": urls}
 
     def _check_incoming(self, incoming: Storage) -> None:
@@ -120,7 +129,13 @@ class Planning:
             )
 
     def _find(
-        self, incoming: Storage, name: str, found: _Found, refused: Recorder, left_out: LeftOut
+        self,
+        incoming: Storage,
+        name: str,
+        found: _Found,
+        refused: Recorder,
+        left_out: LeftOut,
+        archived: ToldArchived,
     ) -> bool:
         """Take down what has settled; whether something is refused that can be moved away."""
         movable = False
@@ -135,8 +150,15 @@ class Planning:
                 left_out.add(NO_RECORDING)
                 continue
             entries = [source.entry] if source.entry else still_entries(incoming, source, self.choice)
-            for cost, piece in self._cut(source, found.settled(entries)):
+            usable = WithinReach(incoming, found.settled(entries))
+            is_empty = True
+            for cost, piece in self._cut(source, iter(usable)):
                 found.add(cost + COST_OF_A_SOURCE, piece)
+                is_empty = False
+            archived.add(source.key, usable)
+            if is_empty and usable.out_of_reach is not None:  # else its shard tells
+                _, reason = usable.out_of_reach
+                refused.add(Outcome(source.key, "left", reason=reason), ())
         return movable
 
     def _cut(self, source: Source, settled: Iterator[Entry]) -> Iterable[Cut]:

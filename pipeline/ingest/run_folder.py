@@ -287,7 +287,10 @@ class Recorder:
 
 def source_to_json(source: Source) -> str:
     """A source as one line."""
-    return json.dumps(asdict(source))
+    fields = asdict(source)
+    if fields["entry"] is not None:
+        del fields["entry"]["may_be_archived"]  # it was looked at
+    return json.dumps(fields)
 
 
 def source_from_json(line: str) -> Source:

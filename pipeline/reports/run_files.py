@@ -30,6 +30,9 @@ class RunOutcomes(Protocol):
     def errors(self) -> Iterator[tuple[str, str]]:
         """What was set aside, and why."""
 
+    def left(self) -> Iterator[tuple[str, str]]:
+        """What was left for a later run, and why."""
+
     def reasons(self, most: int) -> Iterator[tuple[str, int]]:
         """Why things were set aside, and how often; the commonest first."""
 
@@ -110,7 +113,7 @@ def _linked(line: SourceLine, run: Run, url: str) -> SourceLine:
 
 
 def write_summary(run: Run, outcomes: RunOutcomes, destination: Storage) -> None:
-    """Write the run's summary.json; its errors as a stream."""
+    """Write the run's summary.json; what is left and its errors as streams."""
     with ScratchFolder() as scratch:
         path = scratch / "summary.json"
         with path.open("w", encoding="utf-8") as file:
@@ -135,8 +138,9 @@ def _write_summary(run: Run, outcomes: RunOutcomes, file: IO[str]) -> None:
     file.write("{\n")
     for name, value in head.items():
         file.write(f'"{name}": {json.dumps(value, ensure_ascii=False)},\n')
-    file.write('"errors": [')
-    for index, (key, reason) in enumerate(outcomes.errors()):
-        line = json.dumps({"key": key, "reason": reason}, ensure_ascii=False)
-        file.write(f"{',' if index else ''}\n{line}")
-    file.write("\n]\n}\n")
+    for name, found, end in (("left", outcomes.left(), ",\n"), ("errors", outcomes.errors(), "\n}\n")):
+        file.write(f'"{name}": [')
+        for index, (key, reason) in enumerate(found):
+            line = json.dumps({"key": key, "reason": reason}, ensure_ascii=False)
+            file.write(f"{',' if index else ''}\n{line}")
+        file.write(f"\n]{end}")

@@ -68,6 +68,25 @@ def join(
         name, rows = next(known, _NO_MORE)
 
 
+class KnownStills:
+    """Which stills have a row; asked about them in the order of their names."""
+
+    def __init__(self, rows: Iterable[Row], *, count_errors: bool) -> None:
+        self._rows = iter(rows)
+        self._row: Row | None = None
+        self._count_errors = count_errors
+
+    def have(self, entry: Entry) -> bool:
+        """Whether there is a row of this very still."""
+        name = entry.name.encode()
+        while self._row is None or name_of(self._row) < name:
+            self._row = next(self._rows, None)
+            if self._row is None:
+                return False
+        row = self._row
+        return (row.frame, row.etag) == (entry.name, entry.etag) and (self._count_errors or row.error is None)
+
+
 _Known = tuple[bytes, list[tuple[bool, Row]]]
 _NO_MORE: _Known = (b"", [])
 

@@ -40,6 +40,8 @@ class Entry:
     modified: float = field(compare=False)
     """Seconds since the epoch, by the storage's clock. Not part of what an object is: object stores tell it
     more or less exactly, depending on how they are asked."""
+    may_be_archived: bool = field(default=False, compare=False)
+    """Whether it may be out of reach; ``Storage.why_archived`` tells."""
 
     @property
     def name(self) -> str:
@@ -80,9 +82,17 @@ class Storage(ABC):
     def stat(self, key: str) -> Entry | None:
         """The object, or None where there is none."""
 
+    def why_archived(self, entry: Entry) -> str | None:
+        """Why an object cannot be read until it is restored, in some words; None where it can be."""
+        return None
+
     @abstractmethod
     def read(self, key: str, *, etag: str | None = None) -> bytes:
-        """The whole object. Raises BadInput when it is absent, or has another etag than the one given."""
+        """The whole object.
+
+        Raises BadInput when it is absent, or has another etag than the one given; Archived, as all that
+        reads, when it must be restored first.
+        """
 
     @abstractmethod
     def read_head(self, entry: Entry, size: int) -> bytes:

@@ -42,7 +42,7 @@ def move_object(here: S3Objects, key: str, there: S3Objects, new_key: str) -> No
     except Exception as error:
         if status_of(error) == 412 or (status_of(error) == 404 and code_of(error) != "NoSuchBucket"):
             raise changed from error
-        raise here.explained(error, "copy") from error
+        raise here.explained(error, "copy", key) from error
     after = there.head(new_key, ChecksumMode="ENABLED")
     if after is None or not _is_same(here, key, before, there, new_key, after):
         # Not every store knows conditions on copies: what was copied is another object than was meant.
@@ -105,4 +105,4 @@ def _sha256(storage: S3Objects, key: str, etag: str) -> bytes:
     except Exception as error:
         if status_of(error) in (404, 412):
             return b""
-        raise storage.explained(error, "read") from error
+        raise storage.explained(error, "read", key) from error

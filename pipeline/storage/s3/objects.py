@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from model.errors import GpucaptError
-from pipeline.errors import BadInput, StorageUnavailable
+from pipeline.errors import Archived, BadInput, StorageUnavailable
 from pipeline.storage.base import Entry
+from pipeline.storage.s3.archive import ARCHIVED, may_be_archived, why_archived, why_refused
 from pipeline.storage.s3.checksums import etag_of
 from pipeline.storage.s3.client import Connection, connection
 from pipeline.storage.s3.errors import (
@@ -63,6 +64,16 @@ class S3Objects:
         """The object, or None where there is none."""
         head = self.head(key)
         return None if head is None else entry_of_head(key, head)
+
+    def why_archived(self, entry: Entry) -> str | None:
+        """Why an object cannot be read until it is restored; None where it can be, or is gone."""
+        if not entry.may_be_archived:
+            return None
+        try:
+            head = self.head(entry.key)
+        except BadInput:  # reading it will tell
+            return None
+        return None if head is None else why_archived(head)
 
     def head(self, key: str, **more: Any) -> Head | None:
         """The headers of an object; None where there is none."""
@@ -157,6 +168,8 @@ class S3Objects:
         status, code = status_of(error), code_of(error)
         if status == 0:
             return error
+        if code in ARCHIVED:
+            return Archived(f"{key or self.url}: {why_refused(vars(error).get('response', {}))}")
         if doing == "read" and key is not None:
             return BadInput(f"{key}: cannot be read: {_why_unreadable(status, code)}")
         if doing == "write" and code in UNFIT_NAMES:
@@ -173,8 +186,6 @@ def _why_unreadable(status: int, code: str) -> str:
         return "there is no such object"
     if status in (412, 416):
         return "it changed since it was listed"
-    if code == "InvalidObjectState":
-        return "it is archived; restore it first"
     if status == 403:
         return "access is denied"
     return f"the storage refuses ({code or status})"
@@ -182,4 +193,5 @@ def _why_unreadable(status: int, code: str) -> str:
 
 def entry_of_head(key: str, head: Head) -> Entry:
     """An object as the answer to HEAD describes it."""
-    return Entry(key, head["ContentLength"], etag_of(head), head["LastModified"].timestamp())
+    modified = head["LastModified"].timestamp()
+    return Entry(key, head["ContentLength"], etag_of(head), modified, may_be_archived(head))

@@ -15,6 +15,7 @@ from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.runtime.config import tuning
 from pipeline.runtime.temp_folders import ScratchFolder
 from pipeline.storage.base import Entry, Storage, Unreadable, nothing
+from pipeline.storage.s3.archive import may_be_archived
 from pipeline.storage.s3.checksums import content_md5, etag_of, new_md5
 from pipeline.storage.s3.errors import (
     DamagedTransfer,
@@ -257,7 +258,7 @@ class S3Storage(S3Objects, Storage):
 
 
 def _entry(key: str, item: dict[str, Any]) -> Entry:
-    return Entry(key, item["Size"], etag_of(item), item["LastModified"].timestamp())
+    return Entry(key, item["Size"], etag_of(item), item["LastModified"].timestamp(), may_be_archived(item))
 
 
 def _spelt(etag: str, in_quotes: bool) -> str:

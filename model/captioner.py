@@ -30,6 +30,7 @@ from model.errors import GpucaptError
 from model.precision import DTYPES, Precision, autocast, choose_device, choose_precision
 from model.preprocessing import Preparation
 from model.vocabulary import Vocabulary
+from model.words import join
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +280,7 @@ class Captioner:
         for length, log_prob, row, seen, ended in pictures:
             kept = [i for i in range(length) if row[i] not in self._marks]
             words = tuple(self.vocabulary.words[row[i]] for i in kept)
-            text = " ".join(words)
+            text = join(words)
             others = tuple(one for one in ended if one.text != text)
             attention = seen[kept].reshape(len(kept), rows, columns)
             captions.append(Caption(text, words, log_prob, attention, others))
@@ -298,8 +299,7 @@ class Captioner:
     ) -> Iterator[Alternative]:
         seen = set()
         for row, length, log_prob in zip(words, lengths, log_probs, strict=True):
-            kept = (self.vocabulary.words[word] for word in row[:length] if word not in self._marks)
-            text = " ".join(kept)
+            text = join(self.vocabulary.words[word] for word in row[:length] if word not in self._marks)
             if np.isfinite(log_prob) and text not in seen:
                 seen.add(text)
                 yield Alternative(text, log_prob)

@@ -8,7 +8,7 @@ config.json
     preparation     {"size", "channels", "filter", "shorter_side"}: how pictures are made ready
     search          {"max_length", "length_penalty", "allow_unknown", "plain"}
     unsure_below    captions of which the model is less sure are marked; may be missing
-    training        free: what it was trained on, how, its metrics
+    training        free: what it was trained on (`tokenizer`: how captions became words), how, its metrics
 vocabulary.json
     {"words": [...]}: every word at its index, the four marks among them
 model.safetensors

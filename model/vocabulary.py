@@ -1,8 +1,7 @@
-"""Words and their indices, and the one way in which text becomes words."""
+"""Words and their indices."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,17 +11,6 @@ from functools import cached_property
 from model.errors import GpucaptError
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<start>", "<end>"
-
-_WORD = re.compile(r"[^\W_](?:[^\W_]|')*")
-
-
-def tokenize(text: str) -> list[str]:
-    """Split a sentence into lower-case words of letters, digits and apostrophes.
-
-    "A tri-colored dog isn't here." → a, tri, colored, dog, isn't, here
-    """
-    return _WORD.findall(text.lower())
-
 
 _NOT_IN_WORDS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from model.words import DEFAULT_TOKENIZER
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -41,6 +43,15 @@ def preprocess(
     image_size: Annotated[
         int, typer.Option(envvar="GPUCAPT_IMAGE_SIZE", help="Side of the square, in pixels.")
     ] = 256,
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            envvar="GPUCAPT_TOKENIZER",
+            metavar="auto|words",
+            help="How captions in scripts without blanks become words: each character is one, or what stands"
+            " between blanks in them.",
+        ),
+    ] = DEFAULT_TOKENIZER,
     vocabulary: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +105,7 @@ def preprocess(
         "max_length": max_length,
         "captions_per_image": captions_per_image,
         "image_size": image_size,
+        "tokenizer": tokenizer,
         "seed": split_seed,
         "max_bad": max_bad,
     }

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import GpucaptError
-from model.vocabulary import tokenize
+from model.words import DEFAULT_TOKENIZER, Tokenizer, tokenize
 
 SPLITS = ("train", "val", "test")
 
@@ -62,7 +62,7 @@ class Annotations:
     examples: tuple[Example, ...]
 
 
-def read_annotations(paths: Sequence[Path]) -> Annotations:
+def read_annotations(paths: Sequence[Path], tokenizer: Tokenizer = DEFAULT_TOKENIZER) -> Annotations:
     """Read annotation files. Only COCO's may be several.
 
     Raises:
@@ -70,13 +70,13 @@ def read_annotations(paths: Sequence[Path]) -> Annotations:
     """
     texts = [(path, _read_text(path)) for path in paths]
     if len(texts) == 1 and not texts[0][1].lstrip().startswith(("{", "[")):
-        return (_from_flickr if _FLICKR_LINE.match(texts[0][1]) else _from_csv)(*texts[0])
+        return (_from_flickr if _FLICKR_LINE.match(texts[0][1]) else _from_csv)(*texts[0], tokenizer)
     contents = [(path, _parse(path, text)) for path, text in texts]
     if len(contents) == 1 and _is_karpathys(contents[0][1]):
-        return _from_karpathy(*contents[0])
+        return _from_karpathy(*contents[0], tokenizer)
     for path, content in contents:
         _check_coco(path, content)
-    return Annotations("coco", tuple(_from_coco(contents)))
+    return Annotations("coco", tuple(_from_coco(contents, tokenizer)))
 
 
 def _read_text(path: Path) -> str:
@@ -109,9 +109,9 @@ def _is_karpathys(content: dict[str, Any]) -> bool:
     return "annotations" not in content
 
 
-def _from_karpathy(path: Path, content: dict[str, Any]) -> Annotations:
+def _from_karpathy(path: Path, content: dict[str, Any], tokenizer: Tokenizer) -> Annotations:
     try:
-        examples = tuple(_karpathys_example(path, image) for image in content["images"])
+        examples = tuple(_karpathys_example(path, image, tokenizer) for image in content["images"])
     except (KeyError, TypeError, AttributeError) as error:
         raise GpucaptError(
             f"{path} is not a dataset in Karpathy's JSON format ({type(error).__name__}: {error})."
@@ -119,15 +119,15 @@ def _from_karpathy(path: Path, content: dict[str, Any]) -> Annotations:
     return Annotations(as_file_name(str(content.get("dataset", path.stem))), examples)
 
 
-def _karpathys_example(path: Path, image: dict[str, Any]) -> Example:
+def _karpathys_example(path: Path, image: dict[str, Any], tokenizer: Tokenizer) -> Example:
     name = "/".join(filter(None, (image.get("filepath"), image["filename"])))
     split = _split(path, name, image.get("split"))
-    return Example(name, split, tuple(tuple(_words(one)) for one in image["sentences"]))
+    return Example(name, split, tuple(tuple(_words(one, tokenizer)) for one in image["sentences"]))
 
 
-def _words(sentence: dict[str, Any]) -> list[str]:
+def _words(sentence: dict[str, Any], tokenizer: Tokenizer) -> list[str]:
     tokens = sentence.get("tokens")
-    return tokenize(sentence["raw"] if tokens is None else " ".join(tokens))
+    return tokenize(sentence["raw"] if tokens is None else " ".join(tokens), tokenizer)
 
 
 def _split(path: Path, image: str, name: str | None) -> str | None:
@@ -149,7 +149,7 @@ def _check_coco(path: Path, content: dict[str, Any]) -> None:
         raise GpucaptError(f"{path} has COCO's annotations without captions; take its captions_*.json.")
 
 
-def _from_coco(contents: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[Example]:
+def _from_coco(contents: Sequence[tuple[Path, dict[str, Any]]], tokenizer: Tokenizer) -> Iterator[Example]:
     for path, content in contents:
         named = _COCO_FILE.match(path.name)
         if named is None and len(contents) > 1:
@@ -162,7 +162,8 @@ def _from_coco(contents: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[Exam
         try:
             captions: dict[Any, list[tuple[str, ...]]] = {}
             for annotation in content["annotations"]:
-                captions.setdefault(annotation["image_id"], []).append(tuple(tokenize(annotation["caption"])))
+                words = tuple(tokenize(annotation["caption"], tokenizer))
+                captions.setdefault(annotation["image_id"], []).append(words)
             for image in content["images"]:
                 name = "/".join(filter(None, (folder, image["file_name"])))
                 yield Example(name, split, tuple(captions.get(image["id"], ())))
@@ -172,7 +173,7 @@ def _from_coco(contents: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[Exam
             ) from error
 
 
-def _from_csv(path: Path, text: str) -> Annotations:
+def _from_csv(path: Path, text: str, tokenizer: Tokenizer) -> Annotations:
     first = text.partition("\n")[0]
     separator = max(",;\t|", key=first.count)
     rows = csv.reader(
@@ -209,7 +210,7 @@ def _from_csv(path: Path, text: str) -> Annotations:
             if len(row) != len(header) or not row[image_at].strip():
                 raise GpucaptError(wrong)
             name = row[image_at].strip()
-            captions.setdefault(name, []).append(tuple(tokenize(row[caption_at])))
+            captions.setdefault(name, []).append(tuple(tokenize(row[caption_at], tokenizer)))
             split = _split(path, name, row[split_at]) if split_at is not None else None
             if splits.setdefault(name, split) != split:
                 raise GpucaptError(
@@ -223,19 +224,19 @@ def _from_csv(path: Path, text: str) -> Annotations:
     return Annotations(as_file_name(path.stem), examples)
 
 
-def _from_flickr(path: Path, text: str) -> Annotations:
+def _from_flickr(path: Path, text: str, tokenizer: Tokenizer) -> Annotations:
     captions: dict[str, list[tuple[str, ...]]] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         match = _FLICKR_LINE.fullmatch(line)
         if match:
-            captions.setdefault(match["image"], []).append(tuple(tokenize(match["caption"])))
+            captions.setdefault(match["image"], []).append(tuple(tokenize(match["caption"], tokenizer)))
         elif line.strip():
             raise GpucaptError(f"{path}, line {number}: this is no picture.jpg#0, a tab and a caption.")
     splits = {
         name.strip(): split
         for kind, split in _FLICKR_LISTS.items()
         for listed in sorted(path.parent.glob(f"*.{kind}Images.txt"))
-        for name in _read_text(listed).splitlines()
+        for name in _read_text(listed).split("\n")
     }
     # Those that no list names belong to no split; who uses the lists leaves them out (91 in Flickr8k).
     named = [name for name in captions if name in splits] or list(captions)

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
+from model.words import Tokenizer
 from pipeline.datasets.batch_sampler import Pick
 
 if TYPE_CHECKING:
@@ -215,6 +216,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     manifest: dict[str, Any] = _read_json(path)
     return manifest
+
+
+def tokenizer_of(manifest: dict[str, Any]) -> Tokenizer:
+    """By which a dataset's captions were made words. Earlier ones do not say: they took what stands between
+    blanks."""
+    return "auto" if manifest["settings"].get("tokenizer") == "auto" else "words"
 
 
 def read_wordmap(folder: Path) -> Vocabulary:

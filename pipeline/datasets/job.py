@@ -60,11 +60,12 @@ def run_preprocess(
         settings["splits"] = parse_shares(splits)
     if is_s3(images):
         settings["threads"] = max(1, _READERS // settings.get("workers", available_cores()))
+    wanted = Preprocessing(**settings)
     with _annotation_files(dataset) as paths:
-        found = read_annotations(paths)
+        found = read_annotations(paths, wanted.tokenizer)
     words = None if vocabulary is None else read_vocabulary(vocabulary)
     called = as_file_name(name) if name else found.dataset
-    planned = plan(called, found.examples, images, Preprocessing(**settings), words)
+    planned = plan(called, found.examples, images, wanted, words)
     place = _Place(out)
     published = place.published()
     if published.get("imported"):

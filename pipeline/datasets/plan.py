@@ -7,10 +7,11 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from model.errors import GpucaptError
 from model.vocabulary import Vocabulary
+from model.words import DEFAULT_TOKENIZER, Tokenizer
 from pipeline.datasets.annotations import SPLITS, Example, in_folders
 from pipeline.datasets.picture_sources import PictureFolder
 from pipeline.datasets.splits import missing_splits, with_splits
@@ -30,6 +31,8 @@ class Preprocessing:
     min_word_freq: int = 5
     max_length: int = 50
     image_size: int = 256
+    tokenizer: Tokenizer = DEFAULT_TOKENIZER
+    """By which the captions were made words."""
     splits: tuple[float, float, float] | None = None
     """Shares of train, val, test for new splits; None: the data set's own, where it has some."""
     seed: int = 123
@@ -46,6 +49,10 @@ class Preprocessing:
                 raise GpucaptError(
                     f"{name.replace('_', '-')} must be at least {value}, not {getattr(self, name)}"
                 )
+
+        if self.tokenizer not in get_args(Tokenizer):
+            known = " or ".join(get_args(Tokenizer))
+            raise GpucaptError(f"tokenizer must be {known}, not {self.tokenizer!r}")
 
     def of_result(self) -> dict[str, Any]:
         """The settings that change the result, as JSON types."""
@@ -107,7 +114,8 @@ def plan(
     told = [
         _VERSION,
         dataset,
-        settings.of_result(),
+        # What came of the tokenizer are the words below; those of earlier versions stay the same.
+        {name: value for name, value in settings.of_result().items() if name != "tokenizer"},
         vocabulary and list(vocabulary.words),
         [(one.image, one.split, one.captions) for one in parted],
         folder.states(one.image for one in parted),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
+from model.words import join
 from pipeline.datasets.plan import DatasetPlan
 from pipeline.datasets.split_writer import Kept
 from pipeline.reports.text import printable
@@ -220,7 +221,7 @@ def _shown_one(
         "split": split,
         "name": printable(example.image),
         "jpeg": jpeg,
-        "captions": [" ".join(words) for words in example.captions],
+        "captions": [join(words) for words in example.captions],
     }
 
 

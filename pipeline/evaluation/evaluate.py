@@ -10,12 +10,15 @@ In OUT:
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.words import Tokenizer, has_no_blanks, part
 from pipeline.models.resolve import Model, resolve_model
 from pipeline.runtime.clock import now
 from pipeline.runtime.progress import log_progress
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from model.captioner import Captioner
     from model.metrics import Scores
     from pipeline.datasets.captioned_pictures import CaptionedPictures
+
+log = logging.getLogger(__name__)
 
 SCORES, CAPTIONS, PAGE = "scores.json", "captions.jsonl", "evaluation.html"
 
@@ -70,11 +75,13 @@ def _evaluate(
     captioner: Captioner, model: Model, data: Path, how: Evaluating, out: str | None
 ) -> dict[str, Any]:
     from model.metrics import score_captions
-    from pipeline.datasets.captioned_pictures import CaptionedPictures
+    from pipeline.datasets.captioned_pictures import CaptionedPictures, tokenizer_of
 
     pictures = CaptionedPictures(data, how.split)
     began = time.monotonic()
-    said = _captions(captioner, pictures, how)
+    tokenizer = tokenizer_of(pictures.manifest)
+    _warn_of_other_words(captioner, tokenizer)
+    said = _captions(captioner, pictures, how, tokenizer)
     seconds = time.monotonic() - began
     scores = score_captions(said, pictures.references)
     manifest = pictures.manifest
@@ -101,8 +108,21 @@ def _evaluate(
     return facts
 
 
-def _captions(captioner: Captioner, pictures: CaptionedPictures, how: Evaluating) -> dict[str, str]:
-    """The caption of each picture, by its place in the split as text."""
+def _warn_of_other_words(captioner: Captioner, tokenizer: Tokenizer) -> None:
+    """Characters cannot be compared with words; words become characters, where the dataset wants them."""
+    says_characters = captioner.config.training.get("tokenizer") == "auto"
+    if tokenizer == "words" and says_characters and any(map(has_no_blanks, captioner.vocabulary.words)):
+        log.warning(
+            "the model says characters where the references of this dataset have words, so it scores too low;"
+            " preprocess with --tokenizer auto to compare them",
+        )
+
+
+def _captions(
+    captioner: Captioner, pictures: CaptionedPictures, how: Evaluating, tokenizer: Tokenizer
+) -> dict[str, str]:
+    """The caption of each picture in words as the references', blanks between them, by its place in the
+    split as text."""
     count = min(len(pictures), how.limit or len(pictures))
     size = how.batch_size or captioner.default_batch_size()
     said: dict[str, str] = {}
@@ -112,7 +132,9 @@ def _captions(captioner: Captioner, pictures: CaptionedPictures, how: Evaluating
         # As the checkpoint wants them: its size and order of channels may not be the dataset's.
         images = [captioner.prepare(one.transpose(1, 2, 0)) for one in pictures.batch(chosen)["pictures"]]
         captions = captioner.caption(images, beam_size=how.beam_size, max_length=how.max_length)
-        said.update({str(i): caption.text for i, caption in zip(chosen, captions, strict=True)})
+        for i, caption in zip(chosen, captions, strict=True):
+            words = caption.words if tokenizer == "words" else chain.from_iterable(map(part, caption.words))
+            said[str(i)] = " ".join(words)
         report(len(said), count)
     return said
 
@@ -120,7 +142,7 @@ def _captions(captioner: Captioner, pictures: CaptionedPictures, how: Evaluating
 def _write(
     out: Path, facts: dict[str, Any], said: dict[str, str], scores: Scores, pictures: CaptionedPictures
 ) -> None:
-    from pipeline.evaluation.page import Captioned, write_page
+    from pipeline.evaluation.page import Captioned, sentence, write_page
 
     out.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -137,8 +159,8 @@ def _write(
         for row in rows:
             told = {
                 "image": row.image,
-                "caption": row.caption,
-                "references": row.references,
+                "caption": sentence(row.caption),
+                "references": [sentence(text) for text in row.references],
                 "scores": row.scores,
             }
             file.write(json.dumps(told, ensure_ascii=False) + "\n")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from model.words import join
 from pipeline.reports.text import printable, single_spaced
 
 if TYPE_CHECKING:
@@ -40,13 +41,21 @@ ReadPicture = Callable[[int], "NDArray[np.uint8]"]
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """One picture of the split by its place in it: what was said of it, and how good that is."""
+    """One picture of the split by its place in it: what was said of it, and how good that is.
+
+    Caption and references are words with blanks between them in any script; ``sentence`` writes them.
+    """
 
     index: int
     image: str
     caption: str
     references: tuple[str, ...]
     scores: dict[str, float]
+
+
+def sentence(text: str) -> str:
+    """Words with blanks between them as people write them."""
+    return join(text.split(" "))
 
 
 def write_page(
@@ -125,7 +134,7 @@ def _variety(rows: Sequence[Captioned]) -> dict[str, Any]:
         "words": len({word for row in rows for word in row.caption.split()}),
         "length": sum(words) / len(words),
         "their_length": sum(theirs) / max(1, len(theirs)),
-        "most": _shown(most),
+        "most": _shown(sentence(most)),
         "times": times,
         "zero": sum(row.scores.get("CIDEr", 0.0) < 0.005 for row in rows),
     }
@@ -134,8 +143,8 @@ def _variety(rows: Sequence[Captioned]) -> dict[str, Any]:
 def _shot(row: Captioned, picture: ReadPicture) -> dict[str, Any]:
     return {
         "name": _shown(row.image),
-        "caption": _shown(row.caption) or "(no words)",
-        "references": [_shown(text) for text in row.references],
+        "caption": _shown(sentence(row.caption)) or "(no words)",
+        "references": [_shown(sentence(text)) for text in row.references],
         "scores": [(name, _percent(row.scores[name])) for name in METRICS[3:] if name in row.scores],
         "jpeg": _jpeg(picture(row.index)),
     }

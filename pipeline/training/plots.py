@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.words import join
 from pipeline.storage import staging
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def draw_samples(path: Path, epoch: Epoch, pictures: CaptionedPictures) -> None:
         top = number * (row_height + _GAP)
         pixels = np.moveaxis(pictures.batch([sample.index])["pictures"][0], 0, 2)
         picture = Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.BILINEAR)
-        pen.text((2, top), " ".join(sample.words), fill="black", font=font)
+        pen.text((2, top), join(sample.words), fill="black", font=font)
         sheet.paste(picture, (0, top + _LINE))
         seen = zip(sample.words[: columns - 1], sample.attention, strict=False)  # not every decoder looks
         for column, (word, attention) in enumerate(seen, start=1):

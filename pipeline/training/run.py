@@ -137,10 +137,12 @@ def plan_stages(
 ) -> list[StagePlan]:
     """The stages that a recipe wants, one after the other. `begun`: of the network that they go on with."""
     from model.training.lightning_modules import StagePlan
+    from pipeline.datasets.captioned_pictures import tokenizer_of
 
     config = _config(recipe, int(manifest["settings"]["image_size"]), begun)
     trained: dict[str, Any] = {
         "dataset": manifest["base"],
+        "tokenizer": tokenizer_of(manifest),
         "recipe": _portable(recipe),
         "code_version": code_version(),
     }

@@ -5,27 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
-from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, tokenize
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("A tri-colored dog isn't here .", ["a", "tri", "colored", "dog", "isn't", "here"]),
-        ("Two men, 3 dogs!", ["two", "men", "3", "dogs"]),
-        ("snake_case and ümlaut", ["snake", "case", "and", "ümlaut"]),
-        ("'quoted' <start>", ["quoted'", "start"]),
-        (" . - ", []),
-    ],
-)
-def test_text_becomes_lower_case_words_of_letters_digits_and_apostrophes(text: str, words: list[str]) -> None:
-    assert tokenize(text) == words
-
-
-@given(st.text())
-def test_words_stay_the_same_when_split_again(text: str) -> None:
-    words = tokenize(text)
-    assert tokenize(" ".join(words)) == words
+from model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 
 
 def test_a_word_needs_more_occurrences_than_the_threshold() -> None:

@@ -114,6 +114,34 @@ def test_flickr_as_it_is_given_out(tmp_path: Path) -> None:
         read_annotations([path])
 
 
+@pytest.mark.parametrize("end", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", ids=ascii)
+def test_what_ends_lines_elsewhere_ends_none_of_a_data_set(tmp_path: Path, end: str) -> None:
+    flickr = write(tmp_path / "small.token", f"a.jpg#0\tA dog{end}runs\nb.jpg#0\tA cat\n")
+    assert said(flickr) == {"a.jpg": ["a dog runs"], "b.jpg": ["a cat"]}
+    table = write(tmp_path / "small.csv", f"image,caption\na.jpg,A dog{end}runs\nb.jpg,A cat\n")
+    assert said(table) == {"a.jpg": ["a dog runs"], "b.jpg": ["a cat"]}
+
+
+def test_each_kind_of_file_has_the_words_that_the_tokenizer_makes(tmp_path: Path) -> None:
+    caption = "棕色 的 狗，在沙滩"
+    image = {"filename": "a.jpg", "sentences": [{"raw": caption}, {"tokens": caption.split()}]}
+    annotation = {"id": 1, "image_id": 1, "caption": caption}
+    files = [
+        write(tmp_path / "karpathy.json", {"images": [image]}),
+        write(
+            tmp_path / "coco.json",
+            {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [annotation]},
+        ),
+        write(tmp_path / "table.csv", f"image,caption\na.jpg,{caption}\n"),
+        write(tmp_path / "flickr.token", f"a.jpg#0\t{caption}\n"),
+    ]
+    for path in files:
+        [auto] = read_annotations([path]).examples
+        assert set(auto.captions) == {tuple("棕色的狗在沙滩")}
+        [words] = read_annotations([path], "words").examples
+        assert set(words.captions) == {("棕色", "的", "狗", "在沙滩")}
+
+
 def test_csv_may_say_the_splits(tmp_path: Path) -> None:
     path = write(tmp_path / "zoo.csv", "image,caption,split\na.jpg,A cat,train\nb.jpg,A dog,Validation\n")
     found = read_annotations([path])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from model.words import join
 from pipeline.records.row import Row
 from pipeline.reports.subtitles import Cue, CueMaker
 from pipeline.reports.text import printable, script_json, single_spaced
@@ -81,5 +82,5 @@ def film_json(places: Iterable[str], found: Iterable[Chapter], cues: PageCues) -
 
 
 def _sentence(words: Iterable[str]) -> str:
-    text = printable(single_spaced(" ".join(words)))
+    text = printable(single_spaced(join(words)))
     return text[:1].upper() + text[1:]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+from model.words import has_no_blanks, join
 from pipeline.stories.lexicon import (
     ADJECTIVES,
     DETERMINERS,
@@ -166,16 +167,16 @@ class Phrase:
         shift = len(words) - len(self.words)
         to_be = "are" if self.is_plural else "is"
         if self.verb is None:
-            return " ".join(["we see", *words])
+            return f"we see {join(words)}"
         if not self.finite:
             words.insert(self.verb + shift, to_be)
-        return " ".join(words)
+        return join(words)
 
     def noun_phrase(self) -> str:
         """Return it as something that can be shown or seen: "a man climbing a wall"."""
         words = list(self.words)
         if self.verb is None or not self.finite:
-            return " ".join(words)
+            return join(words)
         verb = words[self.verb]
         if verb in TO_BE:
             following = words[self.verb + 1] if self.verb + 1 < len(words) else ""
@@ -183,17 +184,17 @@ class Phrase:
                 del words[self.verb]
             else:
                 words.insert(self.verb, "that")
-            return " ".join(words)
+            return join(words)
         forms = _THIRDS if verb in _THIRDS else {base: base for base in VERBS}
         for index in range(self.verb, len(words)):
             joined = index == self.verb or words[index - 1] in ("and", "then")
             if joined and words[index] in forms:
                 words[index] = participle(forms[words[index]])
-        return " ".join(words)
+        return join(words)
 
     def _begin(self, known: bool) -> list[str]:
         words = list(self.words)
-        if not known or not words:
+        if not known or not words or has_no_blanks(words[0]):
             return words
         if words[0] in ("a", "an", "one", "some", "another"):
             words[0] = "the"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+from model.words import letter
 from pipeline.stories.english import Phrase
 
 _LONGEST_CAPTION = 20
-_ENDS = (".", "!", "?", "…", "”", '"', ":", ";")
+_ENDS = (".", "!", "?", "…", "”", '"', ":", ";", "。", "！", "？", "।")
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?…।])\s+|(?<=[。！？])\s*")
 
 
 def sentence(text: str) -> str:
@@ -19,13 +21,13 @@ def sentence(text: str) -> str:
 
 def sentences_of(text: str) -> list[str]:
     """Return the sentences of a text, at least one."""
-    parts = re.split(r"(?<=[.!?…])\s+", " ".join(opening_of_text(text).split()))
+    parts = _BETWEEN_SENTENCES.split(" ".join(opening_of_text(text).split()))
     return [part for part in parts if part] or [sentence(text)]
 
 
 def words_of(line: str) -> list[str]:
     """Return the words of a line in lower case, without what stands between them."""
-    return re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", line.lower())
+    return re.findall(rf"(?:{letter()})+(?:['’-](?:{letter()})+)*", line.lower())
 
 
 def opening_of_text(text: str) -> str:

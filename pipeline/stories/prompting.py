@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from math import ceil
 
+from model.words import join
 from pipeline.stories.number_words import duration
 from pipeline.stories.providers import Wanted
 from pipeline.stories.scenes import Scene, condense
@@ -140,7 +141,7 @@ def _pictures(scenes: list[Scene], unsure_below: float) -> Iterator[dict[str, ob
 def _shown(scene: Scene, unsure_below: float) -> dict[str, object]:
     best = max(scene.wordings.values(), key=lambda one: (one.count, one.confidence))
     unsure = best.confidence < unsure_below * best.count
-    return {"shows": clean(" ".join(best.words)), **({"unsure": True} if unsure else {})}
+    return {"shows": clean(join(best.words)), **({"unsure": True} if unsure else {})}
 
 
 def _data(value: object) -> str:

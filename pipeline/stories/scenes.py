@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from model.words import part
 from pipeline.stories.english import Phrase, content_words
 from pipeline.stories.shots import SteadyShot
 
@@ -83,6 +84,11 @@ def likeness(one: tuple[str, ...], other: tuple[str, ...]) -> float:
     return len(left & right) / len(left | right) if left | right else 0.0
 
 
+def words_of_caption(text: str) -> tuple[str, ...]:
+    """Return the words of a caption that was written as text."""
+    return tuple(word for run in text.split() for word in part(run))
+
+
 def find_scenes(shots: Iterable[SteadyShot]) -> list[Scene]:
     """Return the scenes of a source in order, at most some hundred however long it is.
 
@@ -91,7 +97,7 @@ def find_scenes(shots: Iterable[SteadyShot]) -> list[Scene]:
     """
     scenes: list[Scene] = []
     for shot in shots:
-        words = tuple(shot.row.words) or tuple(shot.row.caption.split())
+        words = tuple(shot.row.words) or words_of_caption(shot.row.caption)
         if not content_words(words):
             if scenes:
                 scenes[-1].end = shot.end_ms / 1000

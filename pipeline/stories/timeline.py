@@ -10,11 +10,20 @@ from math import isfinite
 from typing import Any, Literal, cast, get_args
 
 from model.confidence import UNSURE_BELOW
+from model.words import join
 from pipeline.records.row import Row
 from pipeline.records.source_info import SourceInfo
 from pipeline.stories.english import root
 from pipeline.stories.lexicon import COMMON_NOUNS
-from pipeline.stories.scenes import SAME_SCENE, Scene, Wording, condense, find_scenes, likeness
+from pipeline.stories.scenes import (
+    SAME_SCENE,
+    Scene,
+    Wording,
+    condense,
+    find_scenes,
+    likeness,
+    words_of_caption,
+)
 from pipeline.stories.shots import SteadyShot, shots
 
 TimelineKind = Literal["video", "stills", "text"]
@@ -173,13 +182,13 @@ def _scene_fields(scene: Scene) -> dict[str, object]:
 
 
 def _single_spaced(words: tuple[str, ...]) -> str:
-    return " ".join(" ".join(words).split())
+    return join(" ".join(words).split())
 
 
 def _scene(fields: dict[str, Any]) -> Scene:
     scene = Scene(_number(fields["start_s"]), _number(fields["end_s"]), _count(fields["frames"]))
     for one in islice(fields["captions"], _WORDINGS_KEPT):
-        words = tuple(as_text(one["caption"]).split())
+        words = words_of_caption(as_text(one["caption"]))
         scene.wordings[" ".join(words)] = Wording(words, _count(one["frames"]), _number(one["confidence"]))
     if not scene.wordings:
         raise ValueError("a scene without a caption")

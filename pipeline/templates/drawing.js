@@ -121,10 +121,13 @@ export function captionInto(box, caption, texts, attends, show, hide) {
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", `Caption: ${caption}`);
   const words = [];
+  let end = 0;  // of the words so far, in the caption
   texts.forEach((text, index) => {
     const word = make(attends ? "button" : "span", "word", text);
     words.push(word);
-    if (index) box.append(" ");
+    const begin = caption.indexOf(text, end);
+    if (index && begin !== end) box.append(" ");  // not in scripts that put no blanks between words
+    if (begin >= 0) end = begin + text.length;
     box.append(word);
     if (!attends) return;
     word.type = "button";

@@ -292,3 +292,22 @@ def test_little_is_no_error(tmp_path: Path, reports: Reports, rows: list[Row]) -
     page = reports.open(write(rows, tmp_path)).page
     assert page.locator("h1").is_visible()
     assert page.locator(".card").count() == sum(row.thumbnail is not None for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("一 只 狗 穿 t 恤", "一只狗穿t恤"),
+        ("สุ นั ข วิ่ ง", "สุนัขวิ่ง"),
+        ("एक कुत्ता है", "एक कुत्ता है"),
+        ("a a b", "a a b"),
+    ],
+)
+def test_captions_have_blanks_where_their_script_has(
+    tmp_path: Path, reports: Reports, words: str, shown: str
+) -> None:
+    row = film_row(0, words)
+    row.caption = shown
+    page = reports.open(write([row], tmp_path)).page
+    assert page.locator(".card .caption").first.text_content() == shown
+    assert page.locator(".card .word").all_text_contents() == words.split()

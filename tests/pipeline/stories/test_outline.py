@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import GpucaptError
+from model.words import join
 from pipeline.records.row import Row
 from pipeline.schemas import load_schema
 from pipeline.stories import Story, Turn, outline_story
@@ -354,3 +355,30 @@ def test_turns_are_kept(tmp_path: Path) -> None:
 def test_what_is_not_a_story_is_refused(text: str) -> None:
     with pytest.raises(GpucaptError, match=r"not a story\.json of gpucapt"):
         Story.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("一 只 狗 在 海 滩 上 奔 跑", "两 个 孩 子 吃 饭"),
+        ("สุ นั ข วิ่ ง", "เ ด็ ก น อ น"),
+        ("एक कुत्ता दौड़ रहा है", "दो बच्चे खाना खाते"),
+    ],
+)
+def test_captions_of_other_scripts_are_told_as_they_are_written(one: str, other: str) -> None:
+    rows = film((one, 8), (other, 8), (one, 8))
+    for row in rows:
+        row.caption = join(row.words)
+    story = outline_story(info("video"), rows)
+    text = "\n\n".join(story.paragraphs)
+    assert text.count(join(one.split())) == 2
+    assert join(other.split()) in text
+    kept = json.loads(story.to_json())["material"]["scenes"]
+    assert [scene["captions"][0]["caption"] for scene in kept] == [
+        join(words.split()) for words in (one, other, one)
+    ]
+    assert story.timeline is not None
+    assert Story.from_json(story.to_json()).timeline == story.timeline
+    assert [scene.words for scene in story.timeline.scenes] == [
+        tuple(words.split()) for words in (one, other, one)
+    ]

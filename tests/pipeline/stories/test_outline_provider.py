@@ -18,6 +18,7 @@ from pipeline.stories import (
     redo_turn,
     start_story,
 )
+from pipeline.stories.outline_texts import sentences_of, words_of
 from tests.pipeline.report_rows import film_row, info, long_film, still_row
 
 SCENES = (
@@ -203,3 +204,20 @@ def test_any_lines_steer_any_story(prompts: list[str], text: str, from_text: boo
             continue
     assert all(isinstance(turn, Turn) and turn.text.strip() for turn in story.turns)
     assert Story.from_json(story.to_json()) == story
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["一只狗在跑。它很高兴！然后它睡了。", "कुत्ता दौड़ता है। वह खुश है। फिर सोता है।"],
+    ids=["Chinese", "Hindi"],
+)
+def test_a_text_in_another_script_has_sentences(text: str) -> None:
+    story = start_story(Material("A dog", "text", text=text))
+    assert story.turns[0].text == text
+    assert len(sentences_of(text)) == 3
+    assert "".join(sentences_of(text)) == text.replace("। ", "।")
+
+
+def test_words_of_a_line_keep_their_marks_hyphens_and_apostrophes() -> None:
+    assert words_of("A T-shirt, isn’t it? 'Yes'") == ["a", "t-shirt", "isn’t", "it", "yes"]
+    assert words_of("भूरे कुत्ते को दिखाओ!") == ["भूरे", "कुत्ते", "को", "दिखाओ"]

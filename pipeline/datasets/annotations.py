@@ -23,7 +23,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model.errors import GpucaptError
@@ -165,12 +165,20 @@ def _from_coco(contents: Sequence[tuple[Path, dict[str, Any]]], tokenizer: Token
                 words = tuple(tokenize(annotation["caption"], tokenizer))
                 captions.setdefault(annotation["image_id"], []).append(words)
             for image in content["images"]:
-                name = "/".join(filter(None, (folder, image["file_name"])))
-                yield Example(name, split, tuple(captions.get(image["id"], ())))
+                yield Example(
+                    _in_folder(folder, image["file_name"]), split, tuple(captions.get(image["id"], ()))
+                )
         except (KeyError, TypeError, AttributeError) as error:
             raise GpucaptError(
                 f"{path} is not a dataset in COCO's format ({type(error).__name__}: {error})."
             ) from error
+
+
+def _in_folder(folder: str, name: str) -> str:
+    """A name below the folder that a file of COCO speaks of, where it does not begin with it itself."""
+    if not folder or PurePosixPath(name.replace("\\", "/")).parts[:1] == (folder,):
+        return name
+    return f"{folder}/{name}"
 
 
 def _from_csv(path: Path, text: str, tokenizer: Tokenizer) -> Annotations:

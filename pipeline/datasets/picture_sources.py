@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from model.errors import GpucaptError
 from pipeline.errors import BadInput
@@ -22,7 +22,14 @@ def read_picture(url: str, name: str) -> bytes:
     """A picture's file. Raises BadInput, or OSError for local ones; GpucaptError when the storage fails."""
     if leads_out(name):
         raise BadInput(f"{name}: the name leads out of the folder of pictures.")
-    return _reader(url)(name)
+    try:
+        return _reader(url)(name)
+    except (BadInput, FileNotFoundError) as error:
+        if not PureWindowsPath(name).is_absolute():
+            raise
+        raise BadInput(
+            f"{name}: a path on a Windows machine; name pictures as they lie below the folder of pictures."
+        ) from error
 
 
 def leads_out(name: str) -> bool:
@@ -59,6 +66,19 @@ class PictureFolder:
             return [self._remote.get(name, "") for name in names]
         folder = staging.local(self.url)
         return [_state(folder, name) for name in names]
+
+    def with_slashes(self, name: str) -> str:
+        """A name as Windows writes it (`train\\000.png`) as it is here; where a file has that very name, it.
+
+        Whole paths of a Windows machine (`C:\\…`, `\\\\server\\…`) stay what they are, and are nowhere here.
+        """
+        if name.startswith("/") or not ("\\" in name or PureWindowsPath(name).drive):
+            return name
+        # Annotations may name a folder before it that is not there (`in_folders`).
+        if any(self.states(filter(None, (name, name.partition("/")[2])))):
+            return name
+        path = PureWindowsPath(name)
+        return str(path) if path.is_absolute() else PurePosixPath(name.replace("\\", "/")).as_posix()
 
     def relative(self, name: str) -> str:
         """A name below the folder, where annotations give a whole path into it."""

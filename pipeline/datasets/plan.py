@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 from model.errors import GpucaptError
@@ -101,7 +101,11 @@ def plan(
 ) -> DatasetPlan:
     """Look at what there is. Raises GpucaptError where nothing can be trained on it."""
     folder = PictureFolder(images)
-    found = in_folders(examples, folder.has_folders(example.image for example in examples))
+    slashed = [replace(one, image=folder.with_slashes(one.image)) for one in examples]
+    turned = sum(old.image != new.image for old, new in zip(examples, slashed, strict=True))
+    if turned:
+        log.info("%d names of pictures are written as on Windows", turned)
+    found = in_folders(slashed, folder.has_folders(example.image for example in slashed))
     named = [Example(folder.relative(one.image), one.split, one.captions) for one in found]
     usable = [kept for kept in (_usable(one, settings.max_length) for one in named) if kept]
     parted = with_splits(usable, settings.splits, settings.seed)

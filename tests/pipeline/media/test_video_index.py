@@ -140,6 +140,17 @@ def test_passages_put_together_are_the_film(
         assert len(set(begun_at)) >= 4, "decoded from the start, all of it"
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in DAMAGED])
+def test_what_is_left_out_on_the_way_changes_no_pixel(
+    film_of: Callable[[str], Path], whole_of: Callable[[str, Selection], list[Frame]], kind: str
+) -> None:
+    whole = {frame.frame: frame for frame in whole_of(kind, ALL)}
+    for every in (0.3, 1.1, 2.0):
+        for frame in read_video(film_of(kind), Selection(every=every)):
+            assert frame.timestamp_s == whole[frame.frame].timestamp_s
+            assert np.array_equal(frame.image, whole[frame.frame].image)
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     kind=st.sampled_from(

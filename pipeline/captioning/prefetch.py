@@ -20,9 +20,9 @@ _STILLS_AHEAD = 4 * THREADS
 _BYTES_AHEAD = 64 << 20
 """Of one source. A still that is larger is fetched alone."""
 
-Still = Entry | Row
+Joined = Entry | Row
 """A still that is to be captioned, or the row that it has already."""
-Fetched = tuple[int, Still, "Future[bytes] | None"]
+Fetched = tuple[int, Joined, "Future[bytes] | None"]
 """A position, what is there, and its bytes where they are fetched ahead."""
 
 
@@ -49,11 +49,11 @@ class Fetcher:
         """A film as a file, as it was listed. Raises BadInput, StorageUnavailable."""
         return self._storage.local_path(film.key) if self._spool is None else self._spool.path(film)
 
-    def stills(self, found: Iterable[tuple[int, Still]]) -> Iterator[Fetched]:
+    def stills(self, found: Iterable[tuple[int, Joined]]) -> Iterator[Fetched]:
         """The same in the same order, remote stills with their bytes, which come ahead of time."""
         return ((*one, None) for one in found) if self._pool is None else self._ahead(found, self._pool)
 
-    def _ahead(self, found: Iterable[tuple[int, Still]], pool: ThreadPoolExecutor) -> Iterator[Fetched]:
+    def _ahead(self, found: Iterable[tuple[int, Joined]], pool: ThreadPoolExecutor) -> Iterator[Fetched]:
         waiting: deque[Fetched] = deque()
         size = 0
         try:

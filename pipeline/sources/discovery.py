@@ -25,8 +25,8 @@ VIDEO_EXTENSIONS = frozenset({
     ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 })
 STILL_EXTENSIONS = frozenset({
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm",
-    ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm",
+    ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })
 OUTPUT_NAMES = frozenset({
     "captions.jsonl", "captions.csv", "captions.json", "captions.vtt", "captions.srt", "story.md",

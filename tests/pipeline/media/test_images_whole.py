@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from model.captioner import Caption, Captioner, load_captioner
 from pipeline.cli.main import app
-from pipeline.media.images import decode_still
+from pipeline.media.images import decode_still, open_still
+from pipeline.media.stills.memory import Budget
 from pipeline.models.resolve import resolve_model
 from pipeline.runtime.config import Tuning
 from pipeline.web.limits import Limits
@@ -66,7 +67,8 @@ def test_a_large_photograph_is_decoded_whole_if_asked(large: Path) -> None:
 def test_what_is_too_large_to_be_decoded_whole_is_decoded_smaller(
     large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.media.images.MAX_PIXELS", 1_000_000)
+    whole = open_still(large.read_bytes(), large.name, whole=True).memory
+    monkeypatch.setattr("pipeline.media.images.BUDGET", Budget(whole - 1))
     assert decode_still(large.read_bytes(), large.name, whole=True).shape == (534, 800, 3)
 
 

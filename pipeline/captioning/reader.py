@@ -21,6 +21,7 @@ from pipeline.media.frame import Feed, Frame, KnownFrame, Passage
 from pipeline.media.images import decode_still, thumbnail
 from pipeline.models.lazy_model import LazyModel
 from pipeline.records.row import Row, is_illustrated
+from pipeline.records.still_reader import STILL_READER
 from pipeline.runtime.bounded_queue import Stopped
 from pipeline.state.leases import ClaimLost
 from pipeline.state.piece_marks import unfinished_rows
@@ -170,6 +171,7 @@ class Reader:
             keep_missing=order.keep_missing and is_whole,
             reuse=not order.overwrite,
             reuse_errors=not order.retry_failed,
+            reuse_outdated=False,
         )
 
     def _read_still(
@@ -179,11 +181,14 @@ class Reader:
             data = self._fetcher.read(entry) if fetched is None else fetched.result()
             image = decode_still(data, entry.name, whole=captioner.prepare.whole)
             frame = Frame(position, entry.name, None, image, entry.etag)
-            return _prepared(frame, captioner, position)
+            item = _prepared(frame, captioner, position)
+            item[0].reader = STILL_READER
+            return item
         except (StorageUnavailable, Archived, CancelledError, Stopped):  # says nothing about the still
             raise
         except Exception as error:  # whatever a strange file makes a decoder do costs this still alone
             row = Row(position, entry.name, None, "", [], 0.0, entry.etag, error=reason_of(error))
+            row.reader = STILL_READER
             return row, None
 
 

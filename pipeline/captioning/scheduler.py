@@ -28,7 +28,7 @@ from pipeline.state.leases import Claim, ClaimLost, Claims
 from pipeline.state.manifest import read_done
 from pipeline.state.piece_marks import Mark, parts_of
 from pipeline.state.segment_mark import SegmentMark
-from pipeline.state.still_rows import KnownStills, saved_rows
+from pipeline.state.still_rows import KnownStills, has_outdated, saved_rows
 from pipeline.storage.base import Entry
 from pipeline.storage.relative_urls import film_links
 from pipeline.storage.within_reach import WithinReach
@@ -293,6 +293,8 @@ class Intake:
         if self._order.retry_failed and done.counts.errors:
             return False
         digest = fingerprint.partition("-")[0]
+        if done.counts.errors and has_outdated(saved_rows(self._order.destination, source.key, digest)):
+            return False
         rows = saved_rows(self._order.destination, source.key, digest) if source.kind == "stills" else ()
         outcome = Outcome(source.key, "already done", done.counts.frames, undecoded_s=done.undecoded_s)
         self._tell(outcome, inputs_of(source, snapshot, rows))

@@ -27,7 +27,8 @@ class Row:
     (from 0), or a still's file name; ``timestamp_s`` is in seconds of the video's own clock and ``None`` for
     stills. ``log_prob`` is the caption's natural-log probability. ``attention`` holds
     ``len(words) * grid[0] * grid[1]`` bytes in C order: a (height, width) map for each word. ``thumbnail`` is
-    a JPEG. A bad still has ``error`` set, an empty caption and no words.
+    a JPEG. A bad still has ``error`` set, an empty caption and no words. ``reader`` is the version of reading
+    stills that a still's row was made by.
 
     A row that stands for a scene has ``end_s``, its end in seconds, and ``timestamp_s`` is its beginning. Two
     fields stay inside: ``is_alike`` says that the frame looks like the one of the row before, ``gap`` is the
@@ -48,6 +49,7 @@ class Row:
     end_s: float | None = None
     is_alike: bool = False
     gap: tuple[float, float] | None = None
+    reader: int = 1
 
     @property
     def confidence(self) -> float:
@@ -83,6 +85,8 @@ class Row:
             fields["alike"] = True
         if self.gap is not None:
             fields["gap"] = list(self.gap)
+        if self.reader != 1:
+            fields["reader"] = self.reader
         # ASCII on purpose: a lone surrogate, as a strange file name may hold, survives only as an escape.
         return json.dumps(fields, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -110,6 +114,7 @@ class Row:
                 end_s=None if end_s is None else float(end_s),
                 is_alike=bool(fields.get("alike", False)),
                 gap=None if gap is None else (float(gap[0]), float(gap[1])),
+                reader=int(fields.get("reader", 1)),
             )
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, binascii.Error) as error:
             raise GpucaptError(

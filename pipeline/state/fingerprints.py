@@ -3,7 +3,8 @@
 A fingerprint is two digests, ``<rows>-<content>``. The first, 16 hex digits, is of the model version and the
 settings that change the rows: rows of stills are kept under it, so that they can be used again when other
 stills join. The second, 32 hex digits, is a running digest of the name, size and ETag of each file, and of
-the remaining settings.
+the remaining settings; also, of stills of a kind that is read otherwise than by the first version, since
+which version it is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import TracebackType
 
 from pipeline.records.settings import CaptionSettings
 from pipeline.records.source_info import SourceKind
+from pipeline.records.still_reader import read_alike_since
 from pipeline.storage.base import Entry
 
 _IN_MEMORY = 1 << 20
@@ -57,7 +59,9 @@ class Snapshot:
         """Write the files down; their digest."""
         digest = hashlib.sha256()
         for entry in entries:
-            digest.update(json.dumps([entry.name, entry.size, entry.etag]).encode())
+            since = read_alike_since(entry.name)
+            known = [entry.name, entry.size, entry.etag, *([since] if since > 1 else [])]
+            digest.update(json.dumps(known).encode())
             self._file.write(json.dumps([entry.key, entry.size, entry.etag, entry.modified]) + "\n")
             self.count += 1
             self.size += entry.size

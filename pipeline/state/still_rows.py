@@ -3,7 +3,8 @@
 The merged rows of a folder stay in ``.gpucapt/stills/<source key>/<rows digest>.jsonl``, sorted by file
 name. A row belongs to a file name and an ETag: as long as both are the same it is used again, a replaced
 still is captioned anew, and the row of a still that is gone is dropped (or kept, where the drop folder has
-moved the still to its archive).
+moved the still to its archive). A still that an earlier version could not read, or read otherwise, is read
+again; see ``records.still_reader``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from pipeline.records.row import Row, illustration_stride, is_illustrated
+from pipeline.records.still_reader import STILL_READER, read_alike_since
 from pipeline.storage.base import Entry, Storage
 
 
@@ -39,6 +41,7 @@ def join(
     keep_missing: bool = False,
     reuse: bool = True,
     reuse_errors: bool = True,
+    reuse_outdated: bool = True,
 ) -> Iterator[Entry | Row]:
     """What a folder consists of now, in the order of the names: known rows, and stills to caption.
 
@@ -49,7 +52,13 @@ def join(
         keep_missing: keep saved rows whose still is gone; bad ones go all the same.
         reuse: whether a still that has not changed keeps its row.
         reuse_errors: whether a still that was bad, and has not changed, is taken to be bad again.
+        reuse_outdated: whether that is so where an earlier version found it bad, and whether a still that an
+            earlier version read otherwise keeps its row.
     """
+
+    def fits(row: Row) -> bool:
+        return (reuse_errors or row.error is None) and (reuse_outdated or is_current(row))
+
     known = _by_name(saved, unfinished)
     name, rows = next(known, _NO_MORE)
     for entry in entries:
@@ -58,8 +67,8 @@ def join(
             yield from _missing(rows, keep_missing)
             name, rows = next(known, _NO_MORE)
         if rows and name == wanted:
-            same = (row for _, row in rows if reuse and row.etag == entry.etag)
-            yield next((row for row in same if reuse_errors or row.error is None), entry)
+            same = [row for _, row in rows if reuse and row.etag == entry.etag and fits(row)]
+            yield max(same, key=is_current, default=entry)
             name, rows = next(known, _NO_MORE)
         else:
             yield entry
@@ -77,14 +86,27 @@ class KnownStills:
         self._count_errors = count_errors
 
     def have(self, entry: Entry) -> bool:
-        """Whether there is a row of this very still."""
+        """Whether there is a row of this very still, by this version of reading."""
         name = entry.name.encode()
         while self._row is None or name_of(self._row) < name:
             self._row = next(self._rows, None)
             if self._row is None:
                 return False
         row = self._row
-        return (row.frame, row.etag) == (entry.name, entry.etag) and (self._count_errors or row.error is None)
+        is_same = (row.frame, row.etag) == (entry.name, entry.etag) and is_current(row)
+        return is_same and (self._count_errors or row.error is None)
+
+
+def is_current(row: Row) -> bool:
+    """Whether this version would find the still of a row bad, or give the same picture of it."""
+    if row.error is not None:
+        return row.reader >= STILL_READER
+    return row.reader >= read_alike_since(str(row.frame))
+
+
+def has_outdated(rows: Iterable[Row]) -> bool:
+    """Whether some stills are to be read again by this version."""
+    return not all(map(is_current, rows))
 
 
 _Known = tuple[bytes, list[tuple[bool, Row]]]

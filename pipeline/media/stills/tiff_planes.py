@@ -1,4 +1,4 @@
-"""TIFFs that store 16-bit colours plane after plane, uncompressed: Pillow and OpenCV show noise instead."""
+"""TIFFs that store 16-bit colours plane after plane, uncompressed: Pillow shows another picture."""
 
 from __future__ import annotations
 

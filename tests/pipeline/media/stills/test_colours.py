@@ -140,7 +140,7 @@ def tiff(pixels: NDArray[np.generic], **options: object) -> bytes:
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("planes", ["contig", "separate"])
 def test_tiffs_of_sixteen_bits(order: str, compression: str | None, planes: str) -> None:
-    """Of which Pillow and OpenCV show those noise that are stored plane after plane, uncompressed."""
+    """Pillow shows another picture of those that are stored plane after plane, uncompressed."""
     picture = photograph("coffee", size=(61, 40))
     deep = picture.astype(np.uint16) * 257
     if planes == "separate":

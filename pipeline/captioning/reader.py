@@ -10,6 +10,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.job_spec import Order
@@ -18,7 +19,7 @@ from pipeline.captioning.prefetch import Fetcher
 from pipeline.errors import Archived, BadInput, StorageUnavailable
 from pipeline.media.decoder import Decoder
 from pipeline.media.frame import Feed, Frame, KnownFrame, Passage
-from pipeline.media.images import decode_still, thumbnail
+from pipeline.media.images import thumbnail
 from pipeline.models.lazy_model import LazyModel
 from pipeline.records.row import Row, is_illustrated
 from pipeline.records.still_reader import STILL_READER
@@ -123,8 +124,7 @@ class Reader:
     def _video(self, work: Work) -> Iterator[Chunk | End]:
         assert work.source.entry is not None
         piece, settings = work.source.piece, self._order.settings
-        decoder = self._decoders.pop() if self._decoders else Decoder(self._go_on)
-        try:
+        with self._decoder() as decoder:
             decoder.start()  # it gets ready while the film comes and the model is loaded
             with self._fetcher.film(work.source.entry) as path:
                 frames = decoder.frames(
@@ -137,11 +137,22 @@ class Reader:
                 )
                 submitted = (self._submit_frame(frame, row) for row, frame in enumerate(frames, work.first))
                 total = yield from self._chunks(work, in_order(submitted, _FRAMES_AHEAD))
+            facts = decoder.facts
+        yield End(work, total, facts)
+
+    @contextmanager
+    def _decoder(self) -> Iterator[Decoder]:
+        """One that nobody else uses meanwhile."""
+        decoder = self._decoders.pop() if self._decoders else Decoder(self._go_on)
+        try:
+            yield decoder
+        except BadInput:  # it is the file's fault
+            self._decoders.append(decoder)
+            raise
         except BaseException:
             decoder.close()
             raise
         self._decoders.append(decoder)
-        yield End(work, total, decoder.facts)
 
     def _submit_frame(self, frame: Frame, row: int) -> Future[_Item]:
         return self._pool.submit(_prepared, frame, self._model.load(), row)
@@ -179,7 +190,8 @@ class Reader:
     ) -> _Item:
         try:
             data = self._fetcher.read(entry) if fetched is None else fetched.result()
-            image = decode_still(data, entry.name, whole=captioner.prepare.whole)
+            with self._decoder() as decoder:
+                image = decoder.still(data, entry.name, whole=captioner.prepare.whole)
             frame = Frame(position, entry.name, None, image, entry.etag)
             item = _prepared(frame, captioner, position)
             item[0].reader = STILL_READER

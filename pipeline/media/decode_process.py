@@ -1,7 +1,8 @@
-"""The child process that decodes videos: FFmpeg is C, and a file that crashes it must not cost the worker.
+"""The child process that decodes: FFmpeg and Pillow's libraries are C, and must not take the worker along.
 
-It is started by ``media/decoder.py`` and talks with it over a socket, a JSON object a message. The pixels go
-through shared memory, of which there are several slots, each a file without a name.
+It is started by ``media/decoder.py`` and talks with it over a socket, a JSON object a message. Pixels, and
+stills as they are stored, go through shared memory, of which there are several slots, each a file without a
+name.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from collections import deque
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import BadInput
 from pipeline.media.frame import Frame, Passage
+from pipeline.media.images import open_still
 from pipeline.media.liveness import PULSE
 from pipeline.media.video_reader import Video
 from pipeline.records.frame_selection import Selection
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SLOTS = 3
 """Frames that are decoded and not yet taken."""
@@ -82,6 +88,9 @@ class _Child:
                 self._send({"failed": f"{type(error).__name__}: {error}"})
 
     def _answer(self, asked: dict[str, Any]) -> None:
+        if "still" in asked:
+            self._decode_still(asked)
+            return
         path = Path(os.fsdecode(bytes.fromhex(asked["path"])))
         if "selection" not in asked:
             self._send({"seconds": Video(path).seconds})
@@ -98,6 +107,17 @@ class _Child:
             self._hand_over(frame)
         self._send({"facts": video.facts.to_json()})
 
+    def _decode_still(self, asked: dict[str, Any]) -> None:
+        """The still in the first slot; first what memory it takes, for which who asked may have to wait."""
+        with mmap.mmap(self._slots[0], asked["size"], prot=mmap.PROT_READ) as memory:
+            still = open_still(memory[:], asked["still"], whole=asked["whole"])
+        self._send({"memory": still.memory})
+        if self._receive() is None:
+            raise SystemExit
+        image = still.decode()
+        self._fill(0, image)
+        self._send({"shape": image.shape})
+
     def _hand_over(self, frame: Frame) -> None:
         while not self._free:
             message = self._receive()
@@ -105,11 +125,7 @@ class _Child:
                 raise SystemExit
             self._free.append(message["free"])
         slot = self._free.popleft()
-        size = frame.image.nbytes
-        if os.fstat(self._slots[slot]).st_size < size:
-            os.ftruncate(self._slots[slot], size)
-        with mmap.mmap(self._slots[slot], size) as memory:
-            memory.write(frame.image.data)
+        self._fill(slot, frame.image)
         self._send(
             {
                 "slot": slot,
@@ -122,6 +138,12 @@ class _Child:
                 "gap": frame.gap,
             }
         )
+
+    def _fill(self, slot: int, image: NDArray[np.uint8]) -> None:
+        if os.fstat(self._slots[slot]).st_size < image.nbytes:
+            os.ftruncate(self._slots[slot], image.nbytes)
+        with mmap.mmap(self._slots[slot], image.nbytes) as memory:
+            memory.write(image.data)
 
     def _receive(self) -> dict[str, Any] | None:
         """A request, or a slot that is free again; None where nobody is there any more."""

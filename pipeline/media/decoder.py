@@ -1,4 +1,4 @@
-"""Decodes videos in a child process, so that a file that makes FFmpeg crash or hang costs only itself."""
+"""Decodes in a child process, so that a file that makes a library in C crash or hang costs only itself."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import BadInput
 from pipeline.media.decode_process import SLOTS, path_text, request
 from pipeline.media.frame import Frame, KnownFrame, Passage
+from pipeline.media.images import BUDGET
 from pipeline.records.frame_selection import Selection
 from pipeline.records.video_facts import VideoFacts
 from pipeline.runtime.config import tuning
@@ -31,6 +32,8 @@ _ROOT = Path(__file__).parents[2]
 _MOST_CRASHES = 2
 """A source with which the child ends so often is not tried again."""
 _LOOK_S = 0.2
+_KEPT = 64 << 20
+"""A slot that was larger gives its memory back."""
 
 
 class _Crashed(Exception):
@@ -76,10 +79,34 @@ class Decoder:
             except _Crashed as crash:
                 crashes += 1
                 if crashes == _MOST_CRASHES:
-                    raise BadInput(
-                        f"{path.name}: it makes the decoder {crash}, twice; the file is damaged,"
-                        " or made to do so"
-                    ) from None
+                    raise _bad(path.name, crash) from None
+
+    def still(self, data: bytes, name: str, *, whole: bool = False) -> NDArray[np.uint8]:
+        """The picture in a file's bytes; see ``decode_still``.
+
+        Raises BadInput also for one with which the child ends, or stands still, twice.
+        """
+        if not data:
+            raise BadInput(f"{name}: the file is empty")
+        for is_last in (False, True):
+            try:
+                return self._still_once(data, name, whole)
+            except _Crashed as crash:
+                self.close()
+                if is_last:
+                    raise _bad(name, crash) from None
+        raise AssertionError  # the loop has returned or raised
+
+    def _still_once(self, data: bytes, name: str, whole: bool) -> NDArray[np.uint8]:
+        self.start()
+        child = self._child
+        assert child is not None
+        child.put(data)
+        child.send({"still": name, "size": len(data), "whole": whole})
+        opened = _answer(child.receive(self._go_on))
+        with BUDGET.room(opened["memory"]):
+            child.send({"decode": True})
+            return child.copy(0, _answer(child.receive(self._go_on))["shape"])
 
     def seconds(self, path: Path) -> float:
         """How long a video lasts, by the times of its frames: what its header claims may be anything.
@@ -94,9 +121,7 @@ class Decoder:
         except _Crashed as crash:
             self.close()
             raise BadInput(f"{path.name}: it makes the decoder {crash}") from None
-        if "seconds" not in message:
-            raise BadInput(message.get("bad") or message["failed"])
-        return float(message["seconds"])
+        return float(_answer(message)["seconds"])
 
     def _once(self, asked: dict[str, Any]) -> Iterator[Frame]:
         self.start()
@@ -115,7 +140,7 @@ class Decoder:
                     return
                 else:
                     is_whole = True
-                    raise BadInput(message["bad"]) if "bad" in message else RuntimeError(message["failed"])
+                    _answer(message)
         finally:
             if not is_whole:  # it is in the middle of something
                 self.close()
@@ -185,13 +210,27 @@ class _Child:
 
     def take(self, slot: int, shape: list[int]) -> NDArray[np.uint8]:
         """A copy of the frame in a slot, which is then free again."""
-        import numpy as np
-
-        height, width, channels = shape
-        with mmap.mmap(self._slots[slot], height * width * channels, prot=mmap.PROT_READ) as memory:
-            image = np.frombuffer(memory, np.uint8).reshape(height, width, channels).copy()
+        image = self.copy(slot, shape)
         self.send({"free": slot})
         return image
+
+    def copy(self, slot: int, shape: list[int]) -> NDArray[np.uint8]:
+        """A copy of the image in a slot."""
+        import numpy as np
+
+        size = shape[0] * shape[1] * shape[2]
+        with mmap.mmap(self._slots[slot], size, prot=mmap.PROT_READ) as memory:
+            image = np.frombuffer(memory, np.uint8).reshape(shape).copy()
+        if size > _KEPT:
+            os.ftruncate(self._slots[slot], 0)
+        return image
+
+    def put(self, data: bytes) -> None:
+        """Put a file's bytes into the first slot, which is used for nothing else meanwhile."""
+        if os.fstat(self._slots[0]).st_size < len(data):
+            os.ftruncate(self._slots[0], len(data))
+        with mmap.mmap(self._slots[0], len(data)) as memory:
+            memory.write(data)
 
     def _how(self) -> str:
         status = self._process.wait()
@@ -203,6 +242,19 @@ class _Child:
         self._connection.close()
         for slot in self._slots:
             os.close(slot)
+
+
+def _answer(message: dict[str, Any]) -> dict[str, Any]:
+    """The message. Raises BadInput or RuntimeError where it tells what is wrong."""
+    if "bad" in message:
+        raise BadInput(message["bad"])
+    if "failed" in message:
+        raise RuntimeError(message["failed"])
+    return message
+
+
+def _bad(name: str, crash: _Crashed) -> BadInput:
+    return BadInput(f"{name}: it makes the decoder {crash}, twice; the file is damaged, or made to do so")
 
 
 def _frame(message: dict[str, Any], image: NDArray[np.uint8]) -> Frame:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +17,12 @@ import pytest
 from pipeline.errors import BadInput
 from pipeline.media.decoder import Decoder
 from pipeline.media.frame import Passage
+from pipeline.media.images import decode_still
 from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
-from tests.videos import Track, numbered, write
+from tests.media import photograph_path
+from tests.model.tiny import make_tiny_checkpoint
+from tests.videos import Track, number_of, numbered, write
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +49,15 @@ def watch(event, arguments):
 state = {"kind": "", "frames": 0}
 once = os.path.join(os.path.dirname(__file__), "once")
 sys.addaudithook(watch)
+
+from pipeline.media import images
+
+def open_still(data, name, *, whole=False, original=images.open_still):
+    if name.startswith("dies"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return original(data, name, whole=whole)
+
+images.open_still = open_still
 """
 
 
@@ -180,3 +194,59 @@ def test_how_long_a_film_lasts(film: Path, tmp_path: Path, decoder: Decoder) -> 
     bad.write_text("no film")
     with pytest.raises(BadInput, match=r"bad\.mp4"):
         decoder.seconds(bad)
+
+
+def test_stills_come_as_they_are_decoded_here(decoder: Decoder) -> None:
+    for name in ("cat", "coffee", "temple"):
+        data = photograph_path(name).read_bytes()
+        for whole in (False, True):
+            here = decode_still(data, name, whole=whole)
+            assert np.array_equal(decoder.still(data, name, whole=whole), here)
+
+
+def test_stills_and_films_take_turns(film: Path, decoder: Decoder) -> None:
+    data = photograph_path("cat").read_bytes()
+    here = decode_still(data, "cat.png")
+    for _ in range(2):
+        assert np.array_equal(decoder.still(data, "cat.png"), here)
+        assert [number_of(frame.image) for frame in decoder.frames(film, ALL)] == list(range(30))
+
+
+def test_a_bad_still_says_why_and_the_next_is_decoded(decoder: Decoder) -> None:
+    good = photograph_path("temple").read_bytes()
+    for bad, why in ((b"", "is empty"), (b"text", "not a picture"), (good[:5000], "damaged|cut off")):
+        with pytest.raises(BadInput, match=f"bad.jpg: .*({why})"):
+            decoder.still(bad, "bad.jpg")
+    assert decoder.still(good, "good.jpg").shape[2] == 3
+
+
+def test_a_still_with_which_the_decoder_dies_twice_is_bad(deadly: Path, decoder: Decoder) -> None:
+    data = photograph_path("cat").read_bytes()
+    with pytest.raises(BadInput, match=r"dies\.png: it makes the decoder crash \(SIGSEGV\), twice"):
+        decoder.still(data, "dies.png")
+    assert decoder.still(data, "cat.png").shape[2] == 3
+
+
+def test_a_file_with_which_the_decoder_dies_costs_a_run_only_itself(deadly: Path) -> None:
+    """The other stills of its folder are captioned, and so are other films."""
+    source = deadly / "in"
+    (source / "album").mkdir(parents=True)
+    for name in ("a.png", "dies.png", "z.png"):
+        shutil.copy2(photograph_path("cat"), source / "album" / name)
+    film_at(source / "dies-in-it.mp4")
+    film_at(source / "good.mp4")
+    options = ["--model", str(make_tiny_checkpoint(deadly / "model")), "--fps", "25"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "caption", str(source), str(deadly / "out"), *options],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.returncode == 3, done.stderr
+    (summary,) = (deadly / "out" / "runs").glob("*/summary.json")
+    content = json.loads(summary.read_text())
+    assert [error["key"] for error in content["errors"]] == ["album/dies.png", "dies-in-it.mp4"]
+    assert all("crash (SIGSEGV), twice" in error["reason"] for error in content["errors"])
+    assert content["counts"]["captioned"] == 2
+    rows = (deadly / "out" / "album" / "captions.jsonl").read_text().splitlines()
+    assert [json.loads(row)["frame"] for row in rows] == ["a.png", "z.png"]

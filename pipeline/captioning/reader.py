@@ -17,7 +17,7 @@ from pipeline.captioning.job_spec import Order
 from pipeline.captioning.messages import Chunk, End, Work
 from pipeline.captioning.prefetch import Fetcher
 from pipeline.errors import Archived, BadInput, StorageUnavailable
-from pipeline.media.decoder import Decoder
+from pipeline.media.decoder import FrameDecoder
 from pipeline.media.frame import Feed, Frame, KnownFrame, Passage
 from pipeline.media.images import thumbnail
 from pipeline.models.lazy_model import LazyModel
@@ -57,7 +57,7 @@ class Reader:
         self._pool = pool
         self._fetcher = fetcher
         self._go_on = go_on
-        self._decoders: list[Decoder] = []
+        self._decoders: list[FrameDecoder] = []
         """Those that nobody uses; a list's two ends are safe to be used by several threads."""
 
     def close(self) -> None:
@@ -141,9 +141,9 @@ class Reader:
         yield End(work, total, facts)
 
     @contextmanager
-    def _decoder(self) -> Iterator[Decoder]:
+    def _decoder(self) -> Iterator[FrameDecoder]:
         """One that nobody else uses meanwhile."""
-        decoder = self._decoders.pop() if self._decoders else Decoder(self._go_on)
+        decoder = self._decoders.pop() if self._decoders else FrameDecoder(self._go_on)
         try:
             yield decoder
         except BadInput:  # it is the file's fault

@@ -24,7 +24,7 @@ from pipeline.errors import BadInput
 from pipeline.media.frame import Frame, Passage
 from pipeline.media.images import open_still
 from pipeline.media.liveness import PULSE
-from pipeline.media.video_reader import Video
+from pipeline.media.video_reader import OpenVideo
 from pipeline.records.frame_selection import Selection
 
 if TYPE_CHECKING:
@@ -93,10 +93,10 @@ class _Child:
             return
         path = Path(os.fsdecode(bytes.fromhex(asked["path"])))
         if "selection" not in asked:
-            self._send({"seconds": Video(path).seconds})
+            self._send({"seconds": OpenVideo(path).seconds})
             return
         after, passage = asked["after"], asked["passage"]
-        video = Video(path, asked["backend"])
+        video = OpenVideo(path, asked["backend"])
         frames = video.frames(
             Selection(**asked["selection"]),
             first_position=asked["first_position"],

@@ -40,7 +40,7 @@ class _Crashed(Exception):
     """The child is gone, or stands still; says how."""
 
 
-class Decoder:
+class FrameDecoder:
     """One child process, which is started when it is needed; for one thread."""
 
     def __init__(self, go_on: Callable[[], None] = lambda: None) -> None:
@@ -65,7 +65,7 @@ class Decoder:
         passage: Passage | None = None,
         backend: str = "auto",
     ) -> Iterator[Frame]:
-        """The selected frames of a video; see ``Video.frames``. Sets ``facts`` after the last one.
+        """The selected frames of a video; see ``OpenVideo.frames``. Sets ``facts`` after the last one.
 
         Raises BadInput also for a video with which the child ends, or stands still, twice.
         """
@@ -151,7 +151,7 @@ class Decoder:
             self._child.close()
             self._child = None
 
-    def __enter__(self) -> Decoder:
+    def __enter__(self) -> FrameDecoder:
         return self
 
     def __exit__(

@@ -20,7 +20,7 @@ _LOOK_BACK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class SceneSpan:
     """A scene by the numbers of its first frame and of its middle one, and when it ends, in seconds."""
 
     first: int
@@ -37,7 +37,7 @@ class SmallFrames(Protocol):
 
 def scenes(
     reader: SmallFrames, times_s: array[float], end_s: float, first: int, begin: int, end: int
-) -> Iterator[Scene]:
+) -> Iterator[SceneSpan]:
     """The scenes that begin in a passage of a video, in order.
 
     The same scenes come of one passage or of many: whether a cut counts depends on those shortly before it.
@@ -62,9 +62,9 @@ def scenes(
         yield _scene(times_s, cuts[-1], len(times_s), end_s)
 
 
-def _scene(times_s: array[float], first: int, end: int, end_s: float) -> Scene:
+def _scene(times_s: array[float], first: int, end: int, end_s: float) -> SceneSpan:
     middle = bisect_right(times_s, (times_s[first] + end_s) / 2, first, end) - 1
-    return Scene(first, max(first, middle), end_s)
+    return SceneSpan(first, max(first, middle), end_s)
 
 
 def _cuts(reader: SmallFrames, times_s: array[float], first: int, begin: int) -> Iterator[int]:

@@ -13,7 +13,7 @@ from pipeline.media.frame import Decoded, Frame, KnownFrame, Passage
 from pipeline.media.frame_choice import Signature, chosen_by_time
 from pipeline.media.opencv_reader import OpenCVReader, why_not
 from pipeline.media.pyav_reader import PyAVReader, is_mirrored
-from pipeline.media.scenes import Scene, scenes
+from pipeline.media.scenes import SceneSpan, scenes
 from pipeline.media.video_index import VideoIndex, index_of
 from pipeline.records.frame_selection import Selection
 from pipeline.records.video_facts import Gap, VideoBackend, VideoFacts
@@ -33,7 +33,7 @@ class VideoReader(Protocol):
         """
 
 
-class Video:
+class OpenVideo:
     """A video that is read by one backend."""
 
     def __init__(self, path: Path, backend: str = "auto") -> None:
@@ -174,7 +174,7 @@ class _Chosen:
 class _ChosenScenes(_Chosen):
     """The middle frames of scenes, which stand for these."""
 
-    def __init__(self, times_s: array[float], found: list[Scene]) -> None:
+    def __init__(self, times_s: array[float], found: list[SceneSpan]) -> None:
         middles = array("q", (scene.middle for scene in found))
         super().__init__(times_s, middles, middles[0] if found else 0, len(times_s))
         self._scenes = found
@@ -206,8 +206,8 @@ def read_video(
     passage: Passage | None = None,
     backend: str = "auto",
 ) -> Iterator[Frame]:
-    """The selected frames of a video; see ``Video.frames``."""
-    video = Video(path, backend)
+    """The selected frames of a video; see ``OpenVideo.frames``."""
+    video = OpenVideo(path, backend)
     return video.frames(selection, first_position=first_position, after=after, passage=passage)
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import BadInput
-from pipeline.media.decoder import Decoder
+from pipeline.media.decoder import FrameDecoder
 from pipeline.records.settings import CaptionSettings
 from pipeline.web.engine import Engine
 from pipeline.web.errors import RequestFailed, in_words
@@ -168,7 +168,7 @@ def _check(film: Film, uri: str | None, limits: Limits) -> None:
         raise RequestFailed(415, "unsupported_video", "not a film, or of a kind that cannot be read")
     film.path = path.rename(path.with_name(f"film{extension}"))
     try:
-        with Decoder() as decoder:
+        with FrameDecoder() as decoder:
             film.seconds = decoder.seconds(film.path)
     except BadInput as error:
         message = str(error).removeprefix(f"{film.path.name}: ")

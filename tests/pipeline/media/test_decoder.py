@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.media.decoder import Decoder
+from pipeline.media.decoder import FrameDecoder
 from pipeline.media.frame import Passage
 from pipeline.media.images import decode_still
 from pipeline.media.video_reader import read_video
@@ -81,12 +81,12 @@ def film_at(path: Path, count: int = 30) -> Path:
 
 
 @pytest.fixture
-def decoder() -> Iterator[Decoder]:
-    with Decoder() as decoder:
+def decoder() -> Iterator[FrameDecoder]:
+    with FrameDecoder() as decoder:
         yield decoder
 
 
-def test_frames_come_as_they_are_decoded_here(film: Path, decoder: Decoder) -> None:
+def test_frames_come_as_they_are_decoded_here(film: Path, decoder: FrameDecoder) -> None:
     for options in ({}, {"passage": Passage(1, 3)}, {"first_position": 7, "after": (6, 0.24)}):
         here = list(read_video(film, ALL, **options))  # type: ignore[arg-type]
         there = list(decoder.frames(film, ALL, **options))  # type: ignore[arg-type]
@@ -97,7 +97,9 @@ def test_frames_come_as_they_are_decoded_here(film: Path, decoder: Decoder) -> N
         assert decoder.facts is not None and decoder.facts.backend == "pyav"
 
 
-def test_one_child_decodes_one_film_after_the_other(film: Path, tmp_path: Path, decoder: Decoder) -> None:
+def test_one_child_decodes_one_film_after_the_other(
+    film: Path, tmp_path: Path, decoder: FrameDecoder
+) -> None:
     before = psutil.Process().children()
     decoder.start()
     (child,) = set(psutil.Process().children()) - set(before)
@@ -110,7 +112,7 @@ def test_one_child_decodes_one_film_after_the_other(film: Path, tmp_path: Path, 
     assert set(psutil.Process().children()) - set(before) == {child}
 
 
-def test_frames_that_grow_in_the_middle_fit(tmp_path: Path, decoder: Decoder) -> None:
+def test_frames_that_grow_in_the_middle_fit(tmp_path: Path, decoder: FrameDecoder) -> None:
     parts = [
         write(tmp_path / f"{number}.ts", Track([numbered(number, width, width // 2)] * 8))
         for number, width in enumerate((96, 480))
@@ -121,21 +123,21 @@ def test_frames_that_grow_in_the_middle_fit(tmp_path: Path, decoder: Decoder) ->
     assert shapes == [(48, 96, 3)] * 8 + [(240, 480, 3)] * 8
 
 
-def test_a_film_with_which_the_decoder_dies_twice_is_bad(deadly: Path, decoder: Decoder) -> None:
+def test_a_film_with_which_the_decoder_dies_twice_is_bad(deadly: Path, decoder: FrameDecoder) -> None:
     deadly_film = film_at(deadly / "dies-in-it.mp4")
     with pytest.raises(BadInput, match=r"dies-in-it\.mp4: it makes the decoder crash \(SIGSEGV\), twice"):
         list(decoder.frames(deadly_film, ALL))
     assert len(list(decoder.frames(film_at(deadly / "good.mp4"), ALL))) == 30
 
 
-def test_after_one_crash_reading_goes_on_where_it_was(deadly: Path, decoder: Decoder) -> None:
+def test_after_one_crash_reading_goes_on_where_it_was(deadly: Path, decoder: FrameDecoder) -> None:
     frames = list(decoder.frames(film_at(deadly / "diesonce-in-it.mp4"), ALL))
     assert [frame.frame for frame in frames] == list(range(30))
     assert (deadly / "site" / "once").exists(), "it did not die"
 
 
 def test_a_film_in_which_the_decoder_hangs_is_bad(
-    deadly: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+    deadly: Path, decoder: FrameDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GPUCAPT_DECODE_TIMEOUT", "2")
     with pytest.raises(BadInput, match=r"hangs-in-it\.mp4: it makes the decoder stand still for 2 s, twice"):
@@ -149,13 +151,13 @@ def test_who_waits_for_a_frame_can_give_up(deadly: Path) -> None:
     def go_on() -> None:
         raise Enough
 
-    with Decoder(go_on) as decoder, pytest.raises(Enough):
+    with FrameDecoder(go_on) as decoder, pytest.raises(Enough):
         list(decoder.frames(film_at(deadly / "hangs-in-it.mp4"), ALL))
 
 
 def test_who_leaves_early_leaves_no_child_behind(film: Path) -> None:
     before = psutil.Process().children()
-    with Decoder() as decoder:
+    with FrameDecoder() as decoder:
         frames = decoder.frames(film, ALL)
         next(frames)
         frames.close()  # type: ignore[attr-defined]
@@ -167,9 +169,9 @@ def test_a_child_ends_with_the_process_that_started_it(film: Path) -> None:
     script = """
 import sys, signal
 from pathlib import Path
-from pipeline.media.decoder import Decoder
+from pipeline.media.decoder import FrameDecoder
 from pipeline.records.frame_selection import Selection
-decoder = Decoder()
+decoder = FrameDecoder()
 frames = decoder.frames(Path(sys.argv[1]), Selection(every=None))
 next(frames)
 print("reading", flush=True)
@@ -188,7 +190,7 @@ signal.pause()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-def test_how_long_a_film_lasts(film: Path, tmp_path: Path, decoder: Decoder) -> None:
+def test_how_long_a_film_lasts(film: Path, tmp_path: Path, decoder: FrameDecoder) -> None:
     assert decoder.seconds(film) == pytest.approx(1.2)
     bad = tmp_path / "bad.mp4"
     bad.write_text("no film")
@@ -196,7 +198,7 @@ def test_how_long_a_film_lasts(film: Path, tmp_path: Path, decoder: Decoder) -> 
         decoder.seconds(bad)
 
 
-def test_stills_come_as_they_are_decoded_here(decoder: Decoder) -> None:
+def test_stills_come_as_they_are_decoded_here(decoder: FrameDecoder) -> None:
     for name in ("cat", "coffee", "temple"):
         data = photograph_path(name).read_bytes()
         for whole in (False, True):
@@ -204,7 +206,7 @@ def test_stills_come_as_they_are_decoded_here(decoder: Decoder) -> None:
             assert np.array_equal(decoder.still(data, name, whole=whole), here)
 
 
-def test_stills_and_films_take_turns(film: Path, decoder: Decoder) -> None:
+def test_stills_and_films_take_turns(film: Path, decoder: FrameDecoder) -> None:
     data = photograph_path("cat").read_bytes()
     here = decode_still(data, "cat.png")
     for _ in range(2):
@@ -212,7 +214,7 @@ def test_stills_and_films_take_turns(film: Path, decoder: Decoder) -> None:
         assert [number_of(frame.image) for frame in decoder.frames(film, ALL)] == list(range(30))
 
 
-def test_a_bad_still_says_why_and_the_next_is_decoded(decoder: Decoder) -> None:
+def test_a_bad_still_says_why_and_the_next_is_decoded(decoder: FrameDecoder) -> None:
     good = photograph_path("temple").read_bytes()
     for bad, why in ((b"", "is empty"), (b"text", "not a picture"), (good[:5000], "damaged|cut off")):
         with pytest.raises(BadInput, match=f"bad.jpg: .*({why})"):
@@ -220,7 +222,7 @@ def test_a_bad_still_says_why_and_the_next_is_decoded(decoder: Decoder) -> None:
     assert decoder.still(good, "good.jpg").shape[2] == 3
 
 
-def test_a_still_with_which_the_decoder_dies_twice_is_bad(deadly: Path, decoder: Decoder) -> None:
+def test_a_still_with_which_the_decoder_dies_twice_is_bad(deadly: Path, decoder: FrameDecoder) -> None:
     data = photograph_path("cat").read_bytes()
     with pytest.raises(BadInput, match=r"dies\.png: it makes the decoder crash \(SIGSEGV\), twice"):
         decoder.still(data, "dies.png")

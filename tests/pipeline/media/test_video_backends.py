@@ -15,7 +15,7 @@ from av.stream import Disposition
 
 from pipeline.errors import BadInput
 from pipeline.media.frame import Frame
-from pipeline.media.video_reader import Video, read_video
+from pipeline.media.video_reader import OpenVideo, read_video
 from pipeline.records.frame_selection import Selection
 from tests.videos import (
     Picture,
@@ -437,7 +437,7 @@ def test_a_backend_shows_what_players_show_or_refuses(
 
 
 def test_auto_says_which_backend_and_why(made: Callable[[str], Path]) -> None:
-    video = Video(made("default.mp4"))
+    video = OpenVideo(made("default.mp4"))
     assert video.facts.backend == "pyav" and video.facts.why
 
 
@@ -445,4 +445,4 @@ def test_a_codec_that_nothing_decodes_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "strange.mp4", Track(film(5)))
     path.write_bytes(path.read_bytes().replace(b"avc1", b"xyz1"))
     with pytest.raises(BadInput, match=r"strange\.mp4.*codec, xyz1; convert it"):
-        Video(path)
+        OpenVideo(path)

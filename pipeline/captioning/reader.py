@@ -65,6 +65,19 @@ class Reader:
         while self._decoders:
             self._decoders.pop().close()
 
+    def is_shown_otherwise(self, film: Entry) -> bool:
+        """Whether a film on disk that an earlier version captioned was shown wrongly then.
+
+        A remote one would have to be fetched for that: it is taken as it is.
+        """
+        if self._order.storage.is_remote:
+            return False
+        try:
+            with self._decoder() as decoder, self._fetcher.film(film) as path:
+                return decoder.is_shown_otherwise(path)
+        except BadInput:
+            return False
+
     def read(self, work: Work) -> Iterator[Chunk | End]:
         """The chunks of a source from ``work.first`` on, then its end.
 

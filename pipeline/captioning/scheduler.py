@@ -292,6 +292,8 @@ class Intake:
             return False
         if self._order.retry_failed and done.counts.errors:
             return False
+        if done.format == 1 and self._is_shown_otherwise(source):
+            return False
         digest = fingerprint.partition("-")[0]
         if done.counts.errors and has_outdated(saved_rows(self._order.destination, source.key, digest)):
             return False
@@ -299,6 +301,12 @@ class Intake:
         outcome = Outcome(source.key, "already done", done.counts.frames, undecoded_s=done.undecoded_s)
         self._tell(outcome, inputs_of(source, snapshot, rows))
         return True
+
+    def _is_shown_otherwise(self, source: Source) -> bool:
+        """Whether it is a film that was shown wrongly by the version that captioned it."""
+        if source.kind != "video" or source.entry is None or source.feed is not None:
+            return False
+        return self._reader.is_shown_otherwise(source.entry)
 
     def _tell_if_piece_done(self, source: Source, piece: Piece, fingerprint: str, snapshot: Snapshot) -> bool:
         """A piece is done when its mark says so, or when all of its film is."""

@@ -24,7 +24,7 @@ from pipeline.errors import BadInput
 from pipeline.media.frame import Frame, Passage
 from pipeline.media.images import open_still
 from pipeline.media.liveness import PULSE
-from pipeline.media.video_reader import OpenVideo
+from pipeline.media.video_reader import OpenVideo, is_shown_otherwise
 from pipeline.records.frame_selection import Selection
 
 if TYPE_CHECKING:
@@ -92,8 +92,11 @@ class _Child:
             self._decode_still(asked)
             return
         path = Path(os.fsdecode(bytes.fromhex(asked["path"])))
-        if "selection" not in asked:
-            self._send({"seconds": OpenVideo(path).seconds})
+        if asked.get("about") == "seconds":
+            self._send({"value": OpenVideo(path).seconds})
+            return
+        if asked.get("about") == "shown otherwise":
+            self._send({"value": is_shown_otherwise(path)})
             return
         after, passage = asked["after"], asked["passage"]
         video = OpenVideo(path, asked["backend"])

@@ -113,15 +113,22 @@ class FrameDecoder:
 
         Raises BadInput also for a file with which the child ends, or stands still.
         """
+        return float(self._ask(path, "seconds"))
+
+    def is_shown_otherwise(self, path: Path) -> bool:
+        """Whether gpucapt showed a video wrongly before; see ``is_shown_otherwise``. Raises BadInput."""
+        return bool(self._ask(path, "shown otherwise"))
+
+    def _ask(self, path: Path, about: str) -> float:
         self.start()
         assert self._child is not None
         try:
-            self._child.send({"path": path_text(path)})
-            message = self._child.receive(self._go_on)
+            self._child.send({"path": path_text(path), "about": about})
+            value: float = _answer(self._child.receive(self._go_on))["value"]
         except _Crashed as crash:
             self.close()
             raise BadInput(f"{path.name}: it makes the decoder {crash}") from None
-        return float(_answer(message)["seconds"])
+        return value
 
     def _once(self, asked: dict[str, Any]) -> Iterator[Frame]:
         self.start()

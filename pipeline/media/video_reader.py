@@ -12,11 +12,15 @@ from pipeline.errors import BadInput
 from pipeline.media.frame import Decoded, Frame, KnownFrame, Passage
 from pipeline.media.frame_choice import Signature, chosen_by_time
 from pipeline.media.opencv_reader import OpenCVReader, why_not
+from pipeline.media.probe import best_first, candidates, context_of, facts_of, open_container
 from pipeline.media.pyav_reader import PyAVReader, is_mirrored
 from pipeline.media.scenes import SceneSpan, scenes
 from pipeline.media.video_index import VideoIndex, index_of
 from pipeline.records.frame_selection import Selection
 from pipeline.records.video_facts import Gap, VideoBackend, VideoFacts
+
+_LATE_S = 0.001
+"""A picture that begins later than the sound had other times."""
 
 
 class VideoReader(Protocol):
@@ -209,6 +213,24 @@ def read_video(
     """The selected frames of a video; see ``OpenVideo.frames``."""
     video = OpenVideo(path, backend)
     return video.frames(selection, first_position=first_position, after=after, passage=passage)
+
+
+def is_shown_otherwise(path: Path) -> bool:
+    """Whether gpucapt showed a video wrongly before it knew of what players do, as far as its headers tell.
+
+    Raises BadInput for what is no video.
+    """
+    with open_container(path) as container:
+        streams = best_first(candidates(container))
+        if not streams or context_of(streams[0]) is None:
+            return False
+        facts = facts_of(container, streams[0])
+        starts_s = float((streams[0].start_time or 0) * (streams[0].time_base or 0))
+        is_late = starts_s - (container.start_time or 0) / 1_000_000 > _LATE_S
+    is_special = facts.is_interlaced or facts.has_alpha or facts.is_hdr
+    if is_late or is_special or not (facts.is_first and facts.is_square):
+        return True
+    return is_mirrored(path, index_of(path))
 
 
 def _reader(path: Path, index: VideoIndex, backend: str) -> tuple[VideoBackend, str, VideoReader]:

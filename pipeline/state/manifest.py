@@ -79,6 +79,7 @@ class Done:
     counts: Counts
     names: tuple[str, ...]
     undecoded_s: float = 0.0
+    format: int = FORMAT
 
 
 def manifest_key(source_key: str) -> str:
@@ -101,6 +102,7 @@ def read_done(storage: Storage, source_key: str) -> Done | None:
             Counts(int(counts["frames"]), int(counts["errors"])),
             tuple(str(file["name"]) for file in content["files"]),
             float(content.get("undecoded_s", 0.0)),
+            int(content.get("format", FORMAT)),
         )
     except (ValueError, KeyError, TypeError, RecursionError, BadInput):
         return None

@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import shutil
+from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from tests.pipeline.jobs import (
     write_still,
     write_stills,
 )
+from tests.videos import Track, numbered, set_matrix, write
 
 pytestmark = pytest.mark.slow
 
@@ -382,3 +384,25 @@ def test_a_run_makes_up_for_the_table_of_one_killed_at_its_very_end(tmp_path: Pa
     assert len(table.read_text().splitlines()) == 3
     assert caption(tmp_path / "source", tmp_path / "out", tiny_model) == 0
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 1
+
+
+def test_films_that_an_earlier_version_showed_wrongly_are_captioned_again(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """Only these: what was done stays done otherwise."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    frames = [numbered(number) for number in range(30)]
+    write(source / "plain.mp4", Track(frames))
+    write(source / "squeezed.mp4", Track(frames, aspect=Fraction(64, 45)))
+    set_matrix(write(source / "mirrored.mp4", Track(frames)), (-1, 0, 0, 1))
+    write(source / "late.mkv", Track(frames, times=range(50, 80)), sound_s=4)
+    assert caption(source, out, tiny_model) == 0
+    for path in out.glob("*/manifest.json"):  # as the first version wrote it
+        content = json.loads(path.read_text())
+        del content["undecoded_s"]
+        path.write_text(json.dumps({**content, "format": 1}))
+    assert caption(source, out, tiny_model) == 0
+    manifests = {path.parent.name: json.loads(path.read_text()) for path in out.glob("*/manifest.json")}
+    formats = {name: content["format"] for name, content in manifests.items()}
+    assert formats == {"plain.mp4": 1, "squeezed.mp4": 2, "mirrored.mp4": 2, "late.mkv": 2}

@@ -156,7 +156,10 @@ class Reader:
     @contextmanager
     def _decoder(self) -> Iterator[FrameDecoder]:
         """One that nobody else uses meanwhile."""
-        decoder = self._decoders.pop() if self._decoders else FrameDecoder(self._go_on)
+        try:
+            decoder = self._decoders.pop()
+        except IndexError:
+            decoder = FrameDecoder(self._go_on)
         try:
             yield decoder
         except BadInput:  # it is the file's fault

@@ -57,6 +57,25 @@ def request(
     }
 
 
+class Views:
+    """The memory of slots, mapped anew only where one has changed its size: mapping costs as copying does."""
+
+    def __init__(self, slots: list[int]) -> None:
+        self._slots = slots
+        self._views: dict[int, tuple[int, memoryview]] = {}
+
+    def of(self, slot: int, size: int) -> memoryview:
+        """At least so many bytes of a slot, which has them."""
+        now = os.fstat(self._slots[slot]).st_size
+        if slot not in self._views or self._views[slot][0] != now:
+            self._views[slot] = now, memoryview(mmap.mmap(self._slots[slot], now))
+        return self._views[slot][1]
+
+    def forget(self, slot: int) -> None:
+        """A slot is about to lose its memory."""
+        self._views.pop(slot, None)
+
+
 def path_text(path: Path) -> str:
     """A path of any bytes as text that JSON can hold."""
     return os.fsencode(path.absolute()).hex()
@@ -70,6 +89,7 @@ class _Child:
         self._sending = threading.Lock()
         self._slots = slots
         self._free = deque(range(len(slots)))
+        self._views = Views(slots)
 
     def serve(self) -> None:
         """Answer until whoever asks is gone."""
@@ -82,8 +102,6 @@ class _Child:
                 self._answer(message)
             except BadInput as error:
                 self._send({"bad": str(error)})
-            except OSError:
-                raise
             except Exception as error:  # whatever a strange file makes a library do
                 self._send({"failed": f"{type(error).__name__}: {error}"})
 
@@ -145,8 +163,7 @@ class _Child:
     def _fill(self, slot: int, image: NDArray[np.uint8]) -> None:
         if os.fstat(self._slots[slot]).st_size < image.nbytes:
             os.ftruncate(self._slots[slot], image.nbytes)
-        with mmap.mmap(self._slots[slot], image.nbytes) as memory:
-            memory.write(image.data)
+        self._views.of(slot, image.nbytes)[: image.nbytes] = image.reshape(-1).data
 
     def _receive(self) -> dict[str, Any] | None:
         """A request, or a slot that is free again; None where nobody is there any more."""

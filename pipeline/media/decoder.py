@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import signal
 import socket
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import BadInput
-from pipeline.media.decode_process import SLOTS, path_text, request
+from pipeline.media.decode_process import SLOTS, Views, path_text, request
 from pipeline.media.frame import Frame, KnownFrame, Passage
 from pipeline.media.images import BUDGET
 from pipeline.records.frame_selection import Selection
@@ -102,11 +101,14 @@ class FrameDecoder:
         child = self._child
         assert child is not None
         child.put(data)
-        child.send({"still": name, "size": len(data), "whole": whole})
-        opened = _answer(child.receive(self._go_on))
-        with BUDGET.room(opened["memory"]):
-            child.send({"decode": True})
-            return child.copy(0, _answer(child.receive(self._go_on))["shape"])
+        try:
+            child.send({"still": name, "size": len(data), "whole": whole})
+            opened = _answer(child.receive(self._go_on))
+            with BUDGET.room(opened["memory"]):
+                child.send({"decode": True})
+                return child.copy(0, _answer(child.receive(self._go_on))["shape"])
+        finally:
+            child.shrink(0)
 
     def seconds(self, path: Path) -> float:
         """How long a video lasts, by the times of its frames: what its header claims may be anything.
@@ -173,6 +175,7 @@ class _Child:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         self._slots = [os.memfd_create("gpucapt-frame", os.MFD_CLOEXEC) for _ in range(SLOTS)]
+        self._views = Views(self._slots)
         descriptors = (theirs.fileno(), *self._slots)
         path = os.environ.get("PYTHONPATH")
         self._process = subprocess.Popen(
@@ -226,18 +229,21 @@ class _Child:
         import numpy as np
 
         size = shape[0] * shape[1] * shape[2]
-        with mmap.mmap(self._slots[slot], size, prot=mmap.PROT_READ) as memory:
-            image = np.frombuffer(memory, np.uint8).reshape(shape).copy()
-        if size > _KEPT:
-            os.ftruncate(self._slots[slot], 0)
+        image = np.frombuffer(self._views.of(slot, size), np.uint8, size).reshape(shape).copy()
+        self.shrink(slot)
         return image
+
+    def shrink(self, slot: int) -> None:
+        """Give the memory of a large slot back."""
+        if os.fstat(self._slots[slot]).st_size > _KEPT:
+            self._views.forget(slot)
+            os.ftruncate(self._slots[slot], 0)
 
     def put(self, data: bytes) -> None:
         """Put a file's bytes into the first slot, which is used for nothing else meanwhile."""
         if os.fstat(self._slots[0]).st_size < len(data):
             os.ftruncate(self._slots[0], len(data))
-        with mmap.mmap(self._slots[0], len(data)) as memory:
-            memory.write(data)
+        self._views.of(0, len(data))[: len(data)] = data
 
     def _how(self) -> str:
         status = self._process.wait()

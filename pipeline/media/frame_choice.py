@@ -17,6 +17,8 @@ DUPLICATE_RMS = 4.0
 """Root mean square difference, of 255, below which two frames look the same (noise stays under 1)."""
 
 SIGNATURE_SIZE = 32  # pixels square
+_LOOKED_AT = 128
+"""Pixels along the shorter side, at least, that a signature averages over; of larger frames each n-th one."""
 
 
 class AtTimes:
@@ -55,7 +57,10 @@ class Signature:
         import cv2
         import numpy as np
 
-        small = cv2.resize(image, (SIGNATURE_SIZE, SIGNATURE_SIZE), interpolation=cv2.INTER_AREA)
+        # Averaging over all pixels of a large frame would take longer than decoding it.
+        step = max(1, min(image.shape[:2]) // _LOOKED_AT)
+        some = np.ascontiguousarray(image[::step, ::step])
+        small = cv2.resize(some, (SIGNATURE_SIZE, SIGNATURE_SIZE), interpolation=cv2.INTER_AREA)
         self._pixels = np.asarray(small, dtype=np.float32)
 
     def is_like(self, other: Signature) -> bool:

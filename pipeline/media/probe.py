@@ -108,14 +108,11 @@ def facts_of(container: InputContainer, stream: VideoStream) -> StreamFacts:
 def decoder_of(stream: VideoStream, *, threads: int | None = None) -> VideoCodecContext:
     """What decodes a stream."""
     import av
-    from av.codec.context import Flags
 
     context = stream.codec_context
     special = _ALPHA_DECODERS.get(context.name) if _has_alpha(stream) else None
     if special is not None:
         context = cast("VideoCodecContext", av.CodecContext.create(special, "r"))
-    # Each decoded frame then says which packet it came from.
-    context.flags |= Flags.copy_opaque
     context.thread_type = "AUTO"
     context.thread_count = threads or max(1, min(DECODER_THREADS, available_cores()))
     return context

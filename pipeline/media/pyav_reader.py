@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
+_SKIPPING = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"})
+"""Codecs whose decoders can be told for each packet to skip it; that of AV1 keeps what it is told first."""
+
+
 class PyAVReader:
     """Reads one video, of which the index is known."""
 
@@ -106,7 +110,6 @@ class _Decoding:
             self._container = self._cleanup.enter_context(open_container(path))
             stream = cast("VideoStream", self._container.streams[index.facts.index])
             self._decoder = decoder_of(stream, threads=threads)
-            # Some decoders look at what to skip only when they are opened.
             self._decoder.open(strict=False)
         except BaseException:
             self._cleanup.close()
@@ -133,7 +136,8 @@ class _Decoding:
         for first, last in self._stretches(numbers):
             for place, packet in self._until(last):
                 if place >= first:
-                    self._decoder.skip_frame = "DEFAULT" if is_wanted_packet[place] else "NONREF"
+                    if self._index.facts.codec in _SKIPPING:
+                        self._decoder.skip_frame = "DEFAULT" if is_wanted_packet[place] else "NONREF"
                     yield from self._decoded(place, packet)
             yield from self._decoded(last, None)
             self._decoder.flush_buffers()
@@ -182,19 +186,23 @@ class _Decoding:
         import av
 
         if packet is not None:
-            packet.opaque = place
+            # Decoders hand on the time of the packet that a frame is shown by: here, its place.
+            packet.pts = packet.dts = place
         try:
             frames = self._decoder.decode(packet)
         except (av.FFmpegError, OSError, ValueError):
             self.errors += 1
-            self._wrong = range(max(0, place - self._lag + 1), self._index.healed_from(place))
+            first, end = max(0, place - self._lag + 1), self._index.healed_from(place)
+            if first < self._wrong.stop:  # pictures that an earlier one spoiled may still come
+                first, end = min(first, self._wrong.start), max(end, self._wrong.stop)
+            self._wrong = range(first, end)
             return
         for frame in frames:
             if not self._index.is_ordered:
                 self._output += 1
                 yield min(self._output, self._index.count - 1), frame
-            elif isinstance(frame.opaque, int) and frame.opaque not in self._wrong:
-                number = self._index.numbers[frame.opaque]
+            elif frame.pts is not None and frame.pts not in self._wrong:
+                number = self._index.numbers[frame.pts]
                 if number >= 0:
                     yield number, frame
 

@@ -33,6 +33,7 @@ class RgbFilter:
         self._needs: tuple[object, ...] | None = None
         self._graph: Graph | None = None
         self._files = ExitStack()
+        self._luts: dict[str, Path] = {}
 
     def __call__(self, frame: VideoFrame, aspect: float) -> NDArray[np.uint8]:
         """The frame as (height, width, 3) RGB; its pixels are `aspect` times as wide as they are high."""
@@ -101,8 +102,10 @@ class RgbFilter:
         return width, height
 
     def _lut(self, curve: str) -> Path:
-        folder = self._files.enter_context(ScratchFolder())
-        return write_lut(folder / "sdr.cube", curve)
+        if curve not in self._luts:
+            folder = self._files.enter_context(ScratchFolder())
+            self._luts[curve] = write_lut(folder / "sdr.cube", curve)
+        return self._luts[curve]
 
 
 def _escaped(path: Path) -> str:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LEAP_S = 10.0
 """No encoder shows frames in an order that is further from that of their packets."""
 
+JITTER_S = 0.1
+"""A clock that falls back by less was not set back; its recorder is careless."""
+
 MOST_SMEARED_S = 10.0
 """Without a key frame, pictures are taken for right again so long after one that could not be decoded."""
 
@@ -143,16 +146,28 @@ class _Packets:
         return len(self._times)
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        is_shown = not packet.is_discard and not (self._codec == "vp8" and _is_hidden_vp8(packet))
+        is_shown = not packet.is_discard and not self._is_part(packet)
         self._has_all_times = self._has_all_times and (packet.pts is not None or not is_shown)
         if self._is_intra or (self._codec in _SEEKABLE and packet.is_keyframe and self._is_key(packet)):
             self._keys.append(len(self._times))
         self._shown.append(is_shown)
-        self._times.append(self._clock.time_of(packet.pts, packet.dts))
+        self._times.append(self._clock.time_of(packet.pts, packet.dts, is_shown=is_shown))
+
+    def _is_part(self, packet: Packet[VideoStream]) -> bool:
+        """Whether a packet is none of a frame that is shown, but belongs to one."""
+        if self._codec == "vp8":
+            return _is_hidden_vp8(packet)
+        # The second field of a frame is sent with the first, and without times of its own.
+        return self._codec == "h264" and packet.pts is None and packet.dts is None and bool(self._times)
 
     def index(self, container: InputContainer, stream: VideoStream) -> VideoIndex:
         start_us = cast("int | None", container.start_time)
         start_s = min(self._times, default=0.0) if start_us is None else start_us / 1_000_000
+        own_s = float((stream.start_time or 0) * (stream.time_base or 0))
+        if "mpegts" in container.format.name and own_s - start_s > LEAP_S:
+            # The earliest start is that of another programme, whose clock is another.
+            starts = (float((one.start_time or 0) * (one.time_base or 0)) for one in container.streams)
+            start_s = min(one for one in starts if abs(one - own_s) <= LEAP_S)
         order = [packet for packet, is_shown in enumerate(self._shown) if is_shown]
         is_ordered = self._has_all_times and not _counts_only(container, stream)
         times = self._times
@@ -195,10 +210,13 @@ def _outliers(times: array[float]) -> Iterator[int]:
 def _counts_only(container: InputContainer, stream: VideoStream) -> bool:
     """Whether the times only count the packets: AVI has none, and FFmpeg makes some up.
 
-    Where frames are not shown in the order of their packets these are wrong, except that FFmpeg's parser of
-    MPEG-4 Part 2 puts them right.
+    Where frames are not shown in the order of their packets these are wrong; and old encoders of MPEG-4
+    Part 2 pack two frames into one packet.
     """
-    return "avi" in container.format.name.split(",") and stream.codec_context.name in ("h264", "hevc")
+    return "avi" in container.format.name.split(",") and stream.codec_context.name in _REORDERING
+
+
+_REORDERING = ("h264", "hevc", "mpeg4")
 
 
 class _Clock:
@@ -214,9 +232,9 @@ class _Clock:
         self._step = max(1, round(0.04 / base_s))
         self._guess_s = 0.0
 
-    def time_of(self, pts: int | None, dts: int | None) -> float:
+    def time_of(self, pts: int | None, dts: int | None, *, is_shown: bool) -> float:
         """When a packet is shown, in seconds."""
-        if dts is not None:
+        if dts is not None and is_shown:  # what an edit list hides has times of its own
             self._follow(dts)
         stamp = pts if pts is not None else dts
         if stamp is None:
@@ -233,7 +251,7 @@ class _Clock:
             return
         if now > self._last + leap:
             self._before_leap, self._since_leap = self._last, 0
-        elif now < self._last:
+        elif now < self._last - JITTER_S / self._base_s:
             before = self._before_leap
             if before is not None and self._since_leap < MOST_OUTLIERS and abs(now - before) <= leap:
                 self._before_leap = None  # it was the time of those packets that was off, not the clock
@@ -243,7 +261,7 @@ class _Clock:
         elif now > self._last and now - self._last < leap:
             self._step = now - self._last
         self._since_leap += 1
-        self._last = now
+        self._last = now if abs(now - self._last) > JITTER_S / self._base_s else max(now, self._last)
 
 
 def _marked(packet: Packet[VideoStream]) -> bool:

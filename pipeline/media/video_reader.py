@@ -95,6 +95,8 @@ class OpenVideo:
         for decoded in self._reader.frames(chosen.wanted(begin, known)):
             if decoded.number >= chosen.end:
                 return  # it takes the place of a frame of this passage, but belongs to the next one
+            if not chosen.stands_for_its_own(decoded.number):
+                continue
             signature = Signature(decoded.image)
             is_alike = last is not None and signature.is_like(last)
             if decoded.number < begin or not (is_alike and selection.skip_duplicates):
@@ -150,6 +152,10 @@ class _Chosen:
         """The place, from 0, of a frame among the chosen ones; of another the place of the one before."""
         return bisect_right(self._numbers, number) - 1
 
+    def stands_for_its_own(self, number: int) -> bool:
+        """Whether a frame may be handed on in the place of one that cannot be decoded."""
+        return True
+
     def wanted(self, begin: int, known: int | None) -> Sequence[int]:
         """What is to be decoded: those from ``begin`` on, and the one before.
 
@@ -186,6 +192,12 @@ class _ChosenScenes(_Chosen):
     def has(self, known: KnownFrame, count: int) -> bool:
         """Whether this frame is the middle of the last of the first ``count`` scenes here."""
         return 0 < count <= len(self._numbers) and known[0] == self._numbers[count - 1]
+
+    def stands_for_its_own(self, number: int) -> bool:
+        """Whether a frame lies in the scene that it stands for: the next one has a frame of its own."""
+        at = bisect_right(self._scenes, number, key=lambda scene: scene.first) - 1
+        scene = self._scenes[max(0, at)]
+        return number >= scene.middle and self._times_s[number] < scene.end_s
 
     def frame(self, position: int, decoded: Decoded, is_alike: bool) -> Frame:
         """The frame with the times of its scene."""

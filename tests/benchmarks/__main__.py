@@ -95,6 +95,10 @@ def _video(sizes: Sizes, scratch: Path) -> list[results.Row]:
     return reading.measure_video(sizes.film, scratch)
 
 
+def _video_baseline(sizes: Sizes, scratch: Path) -> list[results.Row]:
+    return reading.measure_video_baseline(sizes.film, scratch)
+
+
 def _hdf5(sizes: Sizes, scratch: Path) -> list[results.Row]:
     return reading.measure_hdf5(sizes.pictures, scratch)
 
@@ -136,6 +140,7 @@ CASES: dict[str, Case] = {
     "bundled": _bundled,
     "resnext101_32x8d": _resnext,
     "video": _video,
+    "video-baseline": _video_baseline,
     "hdf5": _hdf5,
     "growth": _growth,
     "s3-bundled": _s3_bundled,

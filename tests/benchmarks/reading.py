@@ -6,6 +6,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from model.preprocessing import Preparation
 from pipeline.datasets.annotations import Example
 from pipeline.datasets.preprocess import Preprocessing, preprocess
+from pipeline.media.decoder import FrameDecoder
 from pipeline.media.images import decode_still
 from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
@@ -50,12 +52,16 @@ def measure_video(amounts: FilmAmounts, scratch: Path) -> list[Row]:
         return [skipped(name, what.format(how), reason) for how, name in names.items()]
     film = write_film(scratch / "film.mp4", seconds=amounts.seconds, fps=_FPS, size=_FILM_SIZE)
     frames = round(amounts.seconds * _FPS)
-    contenders = []
-    for how, selection in chosen.items():
-        step = _FPS if selection.every else 1
-        contenders.append(Contender(f"ours, {how}", frames, partial(_read, film, selection)))
-        contenders.append(Contender(f"ffmpeg, {how}", frames, partial(_ffmpeg, film, step)))
-    rates = in_turns(contenders, amounts.rounds)
+    with FrameDecoder() as decoder:
+        contenders = [
+            contender
+            for how, selection in chosen.items()
+            for contender in (
+                Contender(f"ours, {how}", frames, partial(_read, decoder, film, selection)),
+                Contender(f"ffmpeg, {how}", frames, partial(_ffmpeg, film, _FPS if selection.every else 1)),
+            )
+        ]
+        rates = in_turns(contenders, amounts.rounds)
     rows = []
     for how in chosen:
         ratios = rates.ratios(f"ours, {how}", f"ffmpeg, {how}")
@@ -69,9 +75,60 @@ def measure_video(amounts: FilmAmounts, scratch: Path) -> list[Row]:
     return [*rows, _same_frames(film)]
 
 
-def _read(film: Path, selection: Selection) -> None:
-    for _ in read_video(film, selection):
+def _read(decoder: FrameDecoder, film: Path, selection: Selection) -> None:
+    for _ in decoder.frames(film, selection):
         pass
+
+
+BASELINE = "GPUCAPT_BENCH_BASELINE"
+"""A Python interpreter in whose environment an earlier version is installed."""
+
+_BASELINE_SIZE = (1920, 1080)
+_READ_ONCE = """
+import sys, time
+from pathlib import Path
+try:
+    from pipeline.media.decoder import FrameDecoder
+    from pipeline.records.frame_selection import Selection
+    read = FrameDecoder().frames
+except ImportError:  # the first version
+    from pipeline.frames import Selection, read_video as read
+film, selection = Path(sys.argv[1]), Selection(every=float(sys.argv[2]))
+for _ in range(2):  # the first time all is loaded
+    began = time.perf_counter()
+    count = sum(1 for _ in read(film, selection))
+    seconds = time.perf_counter() - began
+print(seconds)
+"""
+
+
+def measure_video_baseline(amounts: FilmAmounts, scratch: Path) -> list[Row]:
+    """Frames from a film against an earlier version, each in a process of its own, in turns."""
+    goals = {1.0: 1.6, 10.0: 3.0}
+    names = {every: f"video-baseline/every {every:g} s" for every in goals}
+    what = "frames of a 1080p H.264 film with B-frames, every {:g} s, against the earlier version"
+    baseline = os.environ.get(BASELINE)
+    if baseline is None or not has_ffmpeg():
+        reason = f"{BASELINE} names no interpreter" if has_ffmpeg() else "ffmpeg is not installed here"
+        return [skipped(name, what.format(every), reason) for every, name in names.items()]
+    seconds = 3 * amounts.seconds
+    film = write_film(scratch / "film.mp4", seconds=seconds, fps=_FPS, size=_BASELINE_SIZE, preset="medium")
+    rows = []
+    for every, goal in goals.items():
+        contenders = [
+            Contender(name, seconds * _FPS, partial(_seconds_of, python, film, every))
+            for name, python in (("ours", sys.executable), ("earlier", baseline))
+        ]
+        ratios = in_turns(contenders, amounts.rounds).ratios("ours", "earlier")
+        rows.append(
+            Row(names[every], what.format(every), statistics.median(ratios), Goal("least", goal), ratios)
+        )
+    return rows
+
+
+def _seconds_of(python: str, film: Path, every: float) -> float:
+    command = [python, "-c", _READ_ONCE, str(film), str(every)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=film.parent).stdout)
 
 
 def _ffmpeg_command(film: Path, step: int, *output: str) -> list[str]:

@@ -56,7 +56,9 @@ def _section(original: Image.Image, chooser: random.Random) -> Image.Image:
     return ImageOps.mirror(section) if chooser.random() < 0.5 else section
 
 
-def write_film(path: Path, *, seconds: float, fps: int, size: tuple[int, int]) -> Path:
+def write_film(
+    path: Path, *, seconds: float, fps: int, size: tuple[int, int], preset: str = "veryfast"
+) -> Path:
     """A film of slow pans over photographs, five seconds each: H.264 where ffmpeg is there, else MPEG-4."""
     frames = _pans(round(seconds * fps), 5 * fps, size)
     if not has_ffmpeg():
@@ -64,7 +66,7 @@ def write_film(path: Path, *, seconds: float, fps: int, size: tuple[int, int]) -
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = f"{size[0]}x{size[1]}"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-    command += ["-s", shape, "-r", str(fps), "-i", "pipe:", "-c:v", "libx264", "-preset", "veryfast"]
+    command += ["-s", shape, "-r", str(fps), "-i", "pipe:", "-c:v", "libx264", "-preset", preset]
     command += ["-pix_fmt", "yuv420p", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as encoder:
         assert encoder.stdin is not None

@@ -113,6 +113,8 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
         "bundled/fp32/same captions",
         "video/every second",
         "video/every frame",
+        "video-baseline/every 1 s",
+        "video-baseline/every 10 s",
         "hdf5/of cores",
         "hdf5/times serial",
         "growth/video/time",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from pipeline.media.video_index import index_of
 from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 from tests.media import ffmpeg, pan, write_frames, write_video
-from tests.videos import Track, blank_packets, numbered, write
+from tests.videos import Track, blank_packets, number_of, numbered, write
 
 pytestmark = [pytest.mark.needs("ffmpeg"), pytest.mark.slow]
 
@@ -248,3 +249,29 @@ def test_scenes_are_the_same_in_passages(tmp_path: Path, of: int) -> None:
 def test_more_passages_than_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "film.webm", ("cat",), frames_each=3)
     assert same(joined(path, ALL, 10), list(read_video(path, ALL)))
+
+
+def test_frames_that_are_decoded_early_and_shown_later_are_there(
+    film_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """In VP9 a packet may say no more than: now show that one."""
+    path = tmp_path / "film.webm"
+    options = ["-c:v", "libvpx-vp9", "-auto-alt-ref", "6", "-lag-in-frames", "25"]
+    options += ["-passlogfile", str(tmp_path / "log")]
+    ffmpeg(film_of("h264.mp4"), *options, "-pass", "1", to=tmp_path / "first.webm")
+    ffmpeg(film_of("h264.mp4"), *options, "-pass", "2", to=path)
+    with av.open(str(path)) as container:
+        assert min(packet.size for packet in container.demux(video=0) if packet.size) < 5
+    assert [frame.frame for frame in read_video(path, ALL)] == list(range(80))
+    assert same(joined(path, ALL, 5), list(read_video(path, ALL)))
+
+
+def test_no_picture_is_taken_that_depends_on_one_that_is_lost(tmp_path: Path) -> None:
+    """Also where another one is lost before those that the first one spoiled have come."""
+    options = {"bf": "2", "g": "100", "crf": "16", "sc_threshold": "0"}
+    path = write(tmp_path / "film.mp4", Track([numbered(number) for number in range(100)], options=options))
+    blank_packets(path, range(54, 55))
+    blank_packets(path, range(56, 57))
+    for selection in (ALL, Selection(every=0.12), Selection(every=1)):
+        for frame in read_video(path, selection):
+            assert number_of(frame.image) == frame.frame

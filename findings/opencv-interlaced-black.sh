@@ -5,8 +5,8 @@
 # Seen:     a progressive film comes out right. The same film with the encoder's interlaced tools (flags=+ilme+ildct, as in
 #   television, DVDs and camcorders) gives (True, picture) as often as it has frames, and each picture is zeros. FFmpeg's
 #   swscale refuses to make a progressive BGR picture of an interlaced frame ("Cannot convert interlaced to progressive
-#   frames" on stderr), OpenCV goes on and hands out the buffer that nothing was written to: black in a new process; a test
-#   for black misses it in one that decoded films before. MPEG-2 and H.264 alike; CAP_PROP_CONVERT_RGB=0 does not help.
+#   frames" on stderr), and OpenCV goes on all the same.
+#   MPEG-2 and H.264 alike; CAP_PROP_CONVERT_RGB=0 does not help.
 #   PyAV 18.1.0 reads the same files right.
 # For:      whoever captions, classifies or tests films by cv2.VideoCapture: read interlaced ones by PyAV or FFmpeg.
 set -euo pipefail

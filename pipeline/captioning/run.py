@@ -11,6 +11,7 @@ from model.errors import GpucaptError
 from pipeline.captioning.job import Job
 from pipeline.captioning.job_spec import Order
 from pipeline.captioning.outcome_store import UNTOLD, Outcomes
+from pipeline.errors import one_line
 from pipeline.models.resolve import resolve_model
 from pipeline.records.outcome import Totals
 from pipeline.records.settings import CaptionSettings, Resources
@@ -156,8 +157,8 @@ def print_errors(outcomes: Outcomes) -> None:
 
 
 def on_one_line(text: str) -> str:
-    """Text without line breaks, as far as a terminal shows it."""
-    return " ".join(text.split())
+    """Text as a terminal may show it: what controls it is escaped, line breaks become blanks."""
+    return one_line(" ".join(text.split()))
 
 
 def _count(number: int, noun: str) -> str:

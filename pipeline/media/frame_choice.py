@@ -43,7 +43,7 @@ class AtTimes:
 
 def chosen_by_time(times_s: array[float], first: int, interval_s: float | None) -> array[int]:
     """The numbers, rising, of the frames from ``first`` on that are chosen; without an interval all."""
-    if interval_s is None:
+    if interval_s is None or interval_s * 1000 < ROUNDING_MS:
         return array("q", range(first, len(times_s)))
     choose = AtTimes(interval_s * 1000)
     return array("q", (number for number in range(first, len(times_s)) if choose(times_s[number] * 1000)))

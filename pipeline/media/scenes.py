@@ -119,13 +119,20 @@ def _apart(cuts: Iterable[int], times_s: array[float], last_s: float | None) -> 
 
 def _raw_cuts(reader: SmallFrames, numbers: range) -> Iterator[int]:
     """All cuts, however close to each other."""
+    import cv2
+    import numpy as np
     from scenedetect import AdaptiveDetector, FrameTimecode
 
     # The detector goes by frames; times are looked at here, as headers may claim any rate.
     detector = AdaptiveDetector(min_scene_len=1)
     shown: list[int] = []
+    size: tuple[int, int] | None = None
     for place, decoded in enumerate(reader.frames(numbers, width=SCENE_WIDTH)):
         shown.append(decoded.number)
-        found = detector.process_frame(FrameTimecode(place, fps=25.0), decoded.image[..., ::-1])
+        image = decoded.image[..., ::-1]
+        size = size or (image.shape[1], image.shape[0])
+        if size != (image.shape[1], image.shape[0]):  # recordings that were joined
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        found = detector.process_frame(FrameTimecode(place, fps=25.0), image)
         yield from (shown[cut.frame_num - place - 1] for cut in found)
         del shown[:-64]

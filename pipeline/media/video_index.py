@@ -179,7 +179,7 @@ class _Packets:
         numbers = array("q", [-1]) * len(times)
         for number, packet in enumerate(order):
             numbers[packet] = number
-        keys = self._keys if is_ordered and self._keys else array("q", [0])
+        keys = self._keys if is_ordered and self._keys else array("q", [0] if order else [])
         key_numbers = array("q", (self._number_from(key, numbers, shown) for key in keys))
         return VideoIndex(
             facts=facts_of(container, stream),

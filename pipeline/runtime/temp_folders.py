@@ -45,7 +45,8 @@ class ScratchFolder:
     def remove(self) -> None:
         """Remove the folder, then the lock, so that neither is ever left without the other."""
         shutil.rmtree(self.path, ignore_errors=True)
-        Path(self._lock.name).unlink(missing_ok=True)
+        if not self.path.exists():  # else the next process sweeps it
+            Path(self._lock.name).unlink(missing_ok=True)
         self._lock.close()
 
     def __enter__(self) -> Path:

@@ -10,6 +10,9 @@ import re
 
 from model.errors import GpucaptError
 
+_MOST_DEPTHS = 3
+"""With each more, to compare a deep path takes many times as long."""
+
 
 class Pattern:
     """One pattern; case counts.
@@ -49,6 +52,11 @@ def _path(text: str) -> str:
     if "/" not in body:
         folders = ["**"]
         name = "*" if name == "**" else name
+    folders = [
+        part for part, before in zip(folders, ["", *folders], strict=False) if {part, before} != {"**"}
+    ]
+    if [*folders, name].count("**") > _MOST_DEPTHS:
+        raise ValueError(f"it has '**' more than {_MOST_DEPTHS} times")
     found = "".join("(?:[^/]+/)*" if part == "**" else f"{_name(part)}/" for part in folders)
     return found + (".+" if name == "**" else _name(name))
 

@@ -25,6 +25,7 @@ from pipeline.media.frame_choice import AtTimes
 from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 from tests.media import ffmpeg, pan, photograph, write_frames, write_video
+from tests.videos import Track, write
 
 ALL = Selection(every=None)
 
@@ -427,3 +428,25 @@ def test_a_reader_that_is_left_early_closes_the_film(film: Path) -> None:
         frames.close()  # type: ignore[attr-defined]
     opened = {link.resolve() for link in Path("/proc/self/fd").iterdir()}
     assert film.resolve() not in opened
+
+
+def test_scenes_of_recordings_of_other_sizes_that_were_joined(tmp_path: Path) -> None:
+    parts = [
+        write(tmp_path / f"{width}.ts", Track(pan(name, 40, size=(width, 64))))
+        for name, width in (("cat", 96), ("rocket", 160))
+    ]
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert numbers(both, Selection(scenes=True)) == [20, 60]
+
+
+def test_a_film_of_headers_alone_is_bad_in_one_line(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole.mkv", Track(pan("cat", 10)))
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.read_bytes().index(b"\x1f\x43\xb6\x75") + 14])
+    with pytest.raises(BadInput, match=r"cut\.mkv: not one frame"):
+        list(read_video(cut, Selection()))
+
+
+def test_more_frames_a_second_than_there_can_be_are_all_frames(film: Path) -> None:
+    assert numbers(film, Selection(fps=1e308)) == list(range(60))

@@ -127,3 +127,12 @@ def test_git_ignores_the_same(repository: Path, pattern: str, paths: set[str]) -
     )
     assert asked.returncode in (0, 1), asked.stderr
     assert {path for path in paths if named(pattern, path)} == set(filter(None, asked.stdout.split("\0")))
+
+
+def test_many_depths_cost_no_time_or_are_refused() -> None:
+    """Each more would take many times as long with a deep path."""
+    deep = "/".join("d" * 30)
+    assert Pattern("**/" * 20 + "x").names(f"{deep}/x", is_folder=False)
+    assert not Pattern("**/" * 20 + "x").names(f"{deep}/y", is_folder=False)
+    with pytest.raises(GpucaptError, match=r"'\*\*' more than 3 times"):
+        Pattern("**/*/" * 10 + "x")

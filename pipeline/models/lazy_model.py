@@ -47,11 +47,13 @@ class LazyModel:
             if self._captioner is None:
                 from model.captioner import load_captioner
 
-                self.failed = True
-                self._captioner = load_captioner(
-                    self._directory, device=self._resources.device, precision=self._settings.precision
-                )
-                self.failed = False
+                try:
+                    self._captioner = load_captioner(
+                        self._directory, device=self._resources.device, precision=self._settings.precision
+                    )
+                except BaseException:
+                    self.failed = True
+                    raise
                 if self._tell:
                     on = self._captioner
                     log.info("model %s %s on %s in %s", self.name, self.version, on.device, on.precision)

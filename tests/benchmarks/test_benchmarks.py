@@ -98,7 +98,18 @@ def test_one_small_run_writes_every_row(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(benchmarks, "quick_sizes", lambda: SIZES)
     out = tmp_path / "bench.json"
     monkeypatch.setattr(benchmarks, "random_checkpoint", lambda folder, encoder, words: checkpoint)
-    wanted = ("bundled", "video", "hdf5", "growth", "s3-bundled", "listing", "start", "train", "serve")
+    wanted = (
+        "bundled",
+        "video",
+        "video-baseline",
+        "hdf5",
+        "growth",
+        "s3-bundled",
+        "listing",
+        "start",
+        "train",
+        "serve",
+    )
     cases = [name for case in wanted for name in ("--only", case)]
     benchmarks.main(["--quick", "--out", str(out), *cases])
     written = json.loads(out.read_text(encoding="utf-8"))

@@ -48,7 +48,8 @@ class Decoder:
         self.begun_at.append(work.first)
         for message in self._read(reader, work):
             if isinstance(message, End):
-                is_last = work.passage is None or work.passage.index == work.passage.of - 1
+                piece = work.source.piece
+                is_last = piece is None or piece.index == piece.of - 1
                 gaps = () if self.after is None or not is_last else (self.after,)
                 yield replace(message, facts=VideoFacts("pyav", WHY, gaps))
                 continue

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import BadInput
+from pipeline.media.decoder import FrameDecoder
 from pipeline.media.images import decode_still
 from tests.heif import heif, picture
 from tests.media import photograph
@@ -20,12 +21,12 @@ from tests.pipeline.jobs import caption, write_stills
 def earlier(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """As reading was in the first version, until it is undone: no HEIC, the first page of a TIFF."""
 
-    def read(data: bytes, name: str, *, whole: bool = False) -> object:
+    def read(decoder: FrameDecoder, data: bytes, name: str, *, whole: bool = False) -> object:
         if name.endswith((".heic", ".HEIC")):
             raise BadInput(f"{name}: HEIC pictures cannot be read; convert it to JPEG")
         return decode_still(data, name, whole=whole)
 
-    monkeypatch.setattr("pipeline.captioning.reader.decode_still", read)
+    monkeypatch.setattr(FrameDecoder, "still", read)
     monkeypatch.setattr("pipeline.captioning.reader.STILL_READER", 1)
     monkeypatch.setattr("pipeline.state.still_rows.STILL_READER", 1)
     for user in ("still_rows", "fingerprints"):
@@ -40,11 +41,11 @@ def read_now(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def note_reads(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
-    def read(data: bytes, name: str, *, whole: bool = False) -> object:
+    def read(decoder: FrameDecoder, data: bytes, name: str, *, whole: bool = False) -> object:
         names.append(name)
         return decode_still(data, name, whole=whole)
 
-    monkeypatch.setattr("pipeline.captioning.reader.decode_still", read)
+    monkeypatch.setattr(FrameDecoder, "still", read)
 
 
 def frames(out: Path, key: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,10 @@ import av
 import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
+
+from pipeline.media.frame import Frame
+from pipeline.media.video_reader import OpenVideo
+from pipeline.records.frame_selection import Selection
 
 Picture = NDArray[np.uint8]
 """(height, width, 3), RGB."""
@@ -67,6 +71,11 @@ def shows_corners(picture: Picture) -> bool:
 def is_colour(pixel: Picture, colour: tuple[int, int, int], most_off: int = 40) -> bool:
     """Whether a pixel has about this colour."""
     return bool(np.abs(pixel.astype(int) - np.array(colour)).max() <= most_off)
+
+
+def read_video(path: Path, selection: Selection, *, backend: str = "auto", **options: Any) -> Iterator[Frame]:
+    """The selected frames of a video, decoded in this process."""
+    return OpenVideo(path, backend).frames(selection, **options)
 
 
 @dataclass(slots=True)

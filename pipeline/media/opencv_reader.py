@@ -6,7 +6,7 @@ would come out wrong; ``why_not`` tells which.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,24 +54,21 @@ class OpenCVReader:
         """What could not be decoded after the last frame; known when ``frames`` has ended."""
 
     def frames(self, wanted: Sequence[int], *, width: int | None = None) -> Iterator[Decoded]:
-        """The frames with these numbers, which rise; wider ones are made as narrow as ``width``.
-
-        Where one cannot be decoded, the first one after it that can takes its place and that of all wanted
-        ones up to itself.
-        """
-        index, at, lost_from = self._index, 0, 0
+        """See ``VideoReader``."""
+        index, at, last = self._index, 0, -1
+        gap: Gap | None = None
         with open_capture(self._path) as capture:
             for number, has_failed in self._grabbed(capture):
                 if at == len(wanted):
                     return
+                if has_failed:
+                    gap = (gap[0] if gap else index.times_s[last + 1], index.times_s[number])
                 if number >= wanted[at]:
-                    gap = (index.times_s[lost_from], index.times_s[number]) if has_failed else None
                     yield Decoded(number, self._image(capture, number, width), gap)
-                    while at < len(wanted) and wanted[at] <= number:
-                        at += 1
-                lost_from = min(number + 1, index.count - 1)
-        if at < len(wanted):
-            self.gap_at_end = (index.times_s[lost_from], index.end_s)
+                    gap, at = None, bisect_right(wanted, number, at)
+                last = number
+        if at < len(wanted) and last + 1 < index.count:
+            self.gap_at_end = (index.times_s[last + 1], index.end_s)
 
     def _grabbed(self, capture: cv2.VideoCapture) -> Iterator[tuple[int, bool]]:
         """Decode frame after frame: its number, and whether packets before it could not be decoded."""

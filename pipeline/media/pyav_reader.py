@@ -40,11 +40,7 @@ class PyAVReader:
         """What could not be decoded after the last frame; known when ``frames`` has ended."""
 
     def frames(self, wanted: Sequence[int], *, width: int | None = None) -> Iterator[Decoded]:
-        """The frames with these numbers, which rise; wider ones are made as narrow as ``width``.
-
-        Where one cannot be decoded, the first one after it that can takes its place and that of all wanted
-        ones up to itself. Raises BadInput where nothing here decodes the codec.
-        """
+        """See ``VideoReader``."""
         at = 0
         with RgbFilter(width) as rgb, _Decoding(self._path, self._index) as decoding:
             for number, frame in decoding.wanted(wanted):
@@ -91,13 +87,17 @@ class PyAVReader:
             back *= 2
 
 
-def is_mirrored(path: Path, index: VideoIndex) -> bool:
-    """Whether the display matrix of a video's first frame mirrors it."""
-    with _Decoding(path, index, threads=1) as decoding:
-        for _, frame in decoding.all_from(index.keys[0]):
-            matrix = display_matrix(frame)
-            return matrix is not None and matrix[0] * matrix[3] - matrix[1] * matrix[2] < 0
-    return False
+def is_mirrored(path: Path, stream: int) -> bool:
+    """Whether the display matrix of a stream's first frame mirrors it."""
+    import av
+
+    with open_container(path) as container:
+        try:
+            frame = next(container.decode(cast("VideoStream", container.streams[stream])), None)
+        except (av.FFmpegError, OSError):
+            return False
+    matrix = None if frame is None else display_matrix(frame)
+    return matrix is not None and matrix[0] * matrix[3] - matrix[1] * matrix[2] < 0
 
 
 class _Decoding:

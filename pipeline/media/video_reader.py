@@ -17,7 +17,7 @@ from pipeline.media.pyav_reader import PyAVReader, is_mirrored
 from pipeline.media.scenes import SceneSpan, scenes
 from pipeline.media.video_index import VideoIndex, index_of
 from pipeline.records.frame_selection import Selection
-from pipeline.records.video_facts import Gap, VideoBackend, VideoFacts
+from pipeline.records.video_facts import Gap, VideoBackend, VideoFacts, join_gaps
 
 _LATE_S = 0.001
 """A picture that begins later than the sound had other times."""
@@ -46,6 +46,8 @@ class OpenVideo:
         Raises BadInput for what is no video, and where the backend that is asked for shows it wrongly.
         """
         self._path = path
+        self._gaps: list[Gap] = []
+        """Those before frames that are not handed on."""
         self._index = index_of(path)
         if not self._index.count:
             raise BadInput(f"{path.name}: not one frame of this video can be decoded")
@@ -55,10 +57,10 @@ class OpenVideo:
     def facts(self) -> VideoFacts:
         """What decodes it and why; after ``frames`` has ended also what could not be decoded at the end.
 
-        Other gaps come with the frames after them.
+        Other gaps come with the frames after them, if these are handed on.
         """
-        gap = self._reader.gap_at_end
-        return VideoFacts(self.backend, self.why, () if gap is None else (gap,))
+        at_end = self._reader.gap_at_end
+        return VideoFacts(self.backend, self.why, join_gaps([*self._gaps, *([at_end] if at_end else [])]))
 
     @property
     def seconds(self) -> float:
@@ -95,17 +97,20 @@ class OpenVideo:
         for decoded in self._reader.frames(chosen.wanted(begin, known)):
             if decoded.number >= chosen.end:
                 return  # it takes the place of a frame of this passage, but belongs to the next one
-            if not chosen.stands_for_its_own(decoded.number):
-                continue
             signature = Signature(decoded.image)
             is_alike = last is not None and signature.is_like(last)
-            if decoded.number < begin or not (is_alike and selection.skip_duplicates):
+            if decoded.number < begin:
                 last = signature
-                if decoded.number >= begin:
-                    if passed_over >= first_position:
-                        place = passed_over if selection.skip_duplicates else chosen.place(decoded.number)
-                        yield chosen.frame(place, decoded, is_alike)
-                    passed_over += 1
+                continue
+            is_left_out = is_alike and selection.skip_duplicates
+            if is_left_out or not chosen.stands_for_its_own(decoded.number):
+                self._gaps += [] if decoded.gap is None else [decoded.gap]
+                continue
+            last = signature
+            if passed_over >= first_position:
+                place = passed_over if selection.skip_duplicates else chosen.place(decoded.number)
+                yield chosen.frame(place, decoded, is_alike)
+            passed_over += 1
             if passed_over == most:
                 return
         if not passed_over and passage is None:
@@ -195,14 +200,12 @@ class _ChosenScenes(_Chosen):
 
     def stands_for_its_own(self, number: int) -> bool:
         """Whether a frame lies in the scene that it stands for: the next one has a frame of its own."""
-        at = bisect_right(self._scenes, number, key=lambda scene: scene.first) - 1
-        scene = self._scenes[max(0, at)]
+        scene = self._scene_of(number)
         return number >= scene.middle and self._times_s[number] < scene.end_s
 
     def frame(self, position: int, decoded: Decoded, is_alike: bool) -> Frame:
         """The frame with the times of its scene."""
-        at = bisect_right(self._scenes, decoded.number, key=lambda scene: scene.first) - 1
-        scene = self._scenes[max(0, at)]
+        scene = self._scene_of(decoded.number)
         return Frame(
             position,
             decoded.number,
@@ -212,19 +215,9 @@ class _ChosenScenes(_Chosen):
             gap=decoded.gap,
         )
 
-
-def read_video(
-    path: Path,
-    selection: Selection,
-    *,
-    first_position: int = 0,
-    after: KnownFrame | None = None,
-    passage: Passage | None = None,
-    backend: str = "auto",
-) -> Iterator[Frame]:
-    """The selected frames of a video; see ``OpenVideo.frames``."""
-    video = OpenVideo(path, backend)
-    return video.frames(selection, first_position=first_position, after=after, passage=passage)
+    def _scene_of(self, number: int) -> SceneSpan:
+        at = bisect_right(self._scenes, number, key=lambda scene: scene.first) - 1
+        return self._scenes[max(0, at)]
 
 
 def is_shown_otherwise(path: Path) -> bool:
@@ -242,13 +235,13 @@ def is_shown_otherwise(path: Path) -> bool:
     is_special = facts.is_interlaced or facts.has_alpha or facts.is_hdr
     if is_late or is_special or not (facts.is_first and facts.is_square):
         return True
-    return is_mirrored(path, index_of(path))
+    return is_mirrored(path, facts.index)
 
 
 def _reader(path: Path, index: VideoIndex, backend: str) -> tuple[VideoBackend, str, VideoReader]:
     """The backend, why it is this one, and what reads."""
     if backend == "opencv":
-        reason = why_not(index, is_mirrored=is_mirrored(path, index))
+        reason = why_not(index, is_mirrored=is_mirrored(path, index.facts.index))
         if reason is not None:
             raise BadInput(
                 f"{path.name}: OpenCV would not show this video as it is: {reason};"

@@ -20,7 +20,7 @@ from pipeline.datasets.annotations import Example
 from pipeline.datasets.preprocess import Preprocessing, preprocess
 from pipeline.media.decoder import FrameDecoder
 from pipeline.media.images import decode_still
-from pipeline.media.video_reader import read_video
+from pipeline.media.video_reader import OpenVideo
 from pipeline.records.frame_selection import Selection
 from tests.benchmarks.captioning import on_one_core
 from tests.benchmarks.measuring import Contender, in_turns
@@ -146,7 +146,7 @@ def _same_frames(film: Path) -> Row:
     raw = subprocess.run(command, check=True, capture_output=True).stdout
     width, height = _FILM_SIZE
     theirs = np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
-    ours = [frame.image for frame in read_video(film, Selection(every=1.0))]
+    ours = [frame.image for frame in OpenVideo(film).frames(Selection(every=1.0))]
     same = sum(_difference(a, b) <= _CLOSE for a, b in zip(ours, theirs, strict=False))
     value = same / max(len(ours), len(theirs))
     what = "share of frames that are ffmpeg's"

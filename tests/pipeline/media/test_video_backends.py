@@ -15,7 +15,7 @@ from av.stream import Disposition
 
 from pipeline.errors import BadInput
 from pipeline.media.frame import Frame
-from pipeline.media.video_reader import OpenVideo, read_video
+from pipeline.media.video_reader import OpenVideo
 from pipeline.records.frame_selection import Selection
 from tests.videos import (
     Picture,
@@ -26,6 +26,7 @@ from tests.videos import (
     is_numbered,
     number_of,
     numbered,
+    read_video,
     set_matrix,
     shows_corners,
     write,
@@ -434,6 +435,27 @@ def test_a_backend_shows_what_players_show_or_refuses(
             list(read_video(path, ALL, backend=backend))
         return
     case.check(list(read_video(path, ALL, backend=backend)))
+
+
+@pytest.mark.parametrize("backend", ["pyav", "opencv"])
+@pytest.mark.parametrize(
+    "selection", [Selection(every=0.2), Selection(every=1), Selection(every=1.2)], ids=str
+)
+def test_a_gap_is_told_whichever_frames_are_chosen(
+    made: Callable[[str], Path], backend: str, selection: Selection
+) -> None:
+    frames = list(read_video(made("damaged.mp4"), selection, backend=backend))
+    assert [frame.gap for frame in frames if frame.gap is not None] == [pytest.approx((1.0, 2.0))]
+
+
+def test_a_gap_is_told_where_the_frame_after_it_is_left_out(tmp_path: Path) -> None:
+    """It looks like the one before the gap."""
+    options = {"bf": "0", "g": "10", "crf": "16", "sc_threshold": "0"}
+    path = write(tmp_path / "film.mp4", Track([GREY] * 100, options=options))
+    video = OpenVideo(blank_packets(path, range(25, 50)))
+    frames = list(video.frames(Selection(every=None, skip_duplicates=True)))
+    assert [frame.frame for frame in frames] == [0]
+    assert video.facts.gaps == (pytest.approx((1.0, 2.0)),)
 
 
 def test_auto_says_which_backend_and_why(made: Callable[[str], Path]) -> None:

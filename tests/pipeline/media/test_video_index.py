@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from pipeline.media import pyav_reader
 from pipeline.media.frame import Frame, Passage
 from pipeline.media.video_index import index_of
-from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 from tests.media import ffmpeg, pan, write_frames, write_video
-from tests.videos import Track, blank_packets, number_of, numbered, write
+from tests.videos import Track, blank_packets, number_of, numbered, read_video, write
 
 pytestmark = [pytest.mark.needs("ffmpeg"), pytest.mark.slow]
 

@@ -22,10 +22,9 @@ from pipeline.errors import BadInput
 from pipeline.media import pyav_reader
 from pipeline.media.frame import Frame
 from pipeline.media.frame_choice import AtTimes
-from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 from tests.media import ffmpeg, pan, photograph, write_frames, write_video
-from tests.videos import Track, write
+from tests.videos import Track, read_video, write
 
 ALL = Selection(every=None)
 
@@ -392,12 +391,11 @@ def test_nothing_reaches_stderr_from_below(film: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from pipeline.errors import BadInput
-from pipeline.media.frame_choice import AtTimes
-from pipeline.media.video_reader import read_video
+from pipeline.media.video_reader import OpenVideo
 from pipeline.records.frame_selection import Selection
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        print(sum(1 for _ in read_video(path, Selection())))
+        print(sum(1 for _ in OpenVideo(path).frames(Selection())))
     except BadInput as error:
         print(error)
 """

@@ -10,7 +10,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.captioning.job_spec import Order
@@ -139,15 +139,19 @@ class Reader:
         piece, settings = work.source.piece, self._order.settings
         with self._decoder() as decoder:
             decoder.start()  # it gets ready while the film comes and the model is loaded
-            with self._fetcher.film(work.source.entry) as path:
-                frames = decoder.frames(
-                    path,
-                    settings.selection,
-                    first_position=work.first,
-                    after=_last_known(work),
-                    passage=None if piece is None else Passage(piece.index, piece.of),
-                    backend=settings.video_backend,
-                )
+            with (
+                self._fetcher.film(work.source.entry) as path,
+                closing(
+                    decoder.frames(
+                        path,
+                        settings.selection,
+                        first_position=work.first,
+                        after=_last_known(work),
+                        passage=None if piece is None else Passage(piece.index, piece.of),
+                        backend=settings.video_backend,
+                    )
+                ) as frames,
+            ):
                 submitted = (self._submit_frame(frame, row) for row, frame in enumerate(frames, work.first))
                 total = yield from self._chunks(work, in_order(submitted, _FRAMES_AHEAD))
             facts = decoder.facts

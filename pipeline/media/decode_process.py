@@ -7,6 +7,7 @@ name.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -20,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.media.frame import Frame, Passage
 from pipeline.media.images import open_still
 from pipeline.media.liveness import PULSE
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 SLOTS = 3
 """Frames that are decoded and not yet taken."""
+
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
+"""What no file is to blame for."""
 
 PULSE_S = 1.0
 """How often the child says how far it is."""
@@ -102,8 +106,13 @@ class _Child:
                 self._answer(message)
             except BadInput as error:
                 self._send({"bad": str(error)})
+            except StorageUnavailable as error:
+                self._send({"unavailable": str(error)})
             except Exception as error:  # whatever a strange file makes a library do
-                self._send({"failed": f"{type(error).__name__}: {error}"})
+                if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+                    self._send({"unavailable": f"nothing can be decoded: {error.strerror}"})
+                else:
+                    self._send({"failed": f"{type(error).__name__}: {error}"})
 
     def _answer(self, asked: dict[str, Any]) -> None:
         if "still" in asked:
@@ -130,8 +139,8 @@ class _Child:
 
     def _decode_still(self, asked: dict[str, Any]) -> None:
         """The still in the first slot; first what memory it takes, for which who asked may have to wait."""
-        with mmap.mmap(self._slots[0], asked["size"], prot=mmap.PROT_READ) as memory:
-            still = open_still(memory[:], asked["still"], whole=asked["whole"])
+        data = bytes(self._views.of(0, asked["size"])[: asked["size"]])
+        still = open_still(data, asked["still"], whole=asked["whole"])
         self._send({"memory": still.memory})
         if self._receive() is None:
             raise SystemExit

@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.media.decode_process import SLOTS, Views, path_text, request
 from pipeline.media.frame import Frame, KnownFrame, Passage
 from pipeline.media.images import BUDGET
@@ -63,7 +63,7 @@ class FrameDecoder:
         after: KnownFrame | None = None,
         passage: Passage | None = None,
         backend: str = "auto",
-    ) -> Iterator[Frame]:
+    ) -> Generator[Frame, None, None]:
         """The selected frames of a video; see ``OpenVideo.frames``. Sets ``facts`` after the last one.
 
         Raises BadInput also for a video with which the child ends, or stands still, twice.
@@ -71,7 +71,8 @@ class FrameDecoder:
         self.facts, crashes = None, 0
         while self.facts is None:
             try:
-                for frame in self._once(request(path, selection, first_position, after, passage, backend)):
+                asked = request(path, selection, first_position, after, passage, backend)
+                for frame in self._once(asked, path.name):
                     yield frame
                     assert isinstance(frame.frame, int) and frame.timestamp_s is not None
                     first_position, after = first_position + 1, (frame.frame, frame.timestamp_s)
@@ -103,10 +104,10 @@ class FrameDecoder:
         child.put(data)
         try:
             child.send({"still": name, "size": len(data), "whole": whole})
-            opened = _answer(child.receive(self._go_on))
+            opened = _answer(child.receive(self._go_on), name)
             with BUDGET.room(opened["memory"]):
                 child.send({"decode": True})
-                return child.copy(0, _answer(child.receive(self._go_on))["shape"])
+                return child.copy(0, _answer(child.receive(self._go_on), name)["shape"])
         finally:
             child.shrink(0)
 
@@ -126,13 +127,13 @@ class FrameDecoder:
         assert self._child is not None
         try:
             self._child.send({"path": path_text(path), "about": about})
-            value: float = _answer(self._child.receive(self._go_on))["value"]
+            value: float = _answer(self._child.receive(self._go_on), path.name)["value"]
         except _Crashed as crash:
             self.close()
             raise BadInput(f"{path.name}: it makes the decoder {crash}") from None
         return value
 
-    def _once(self, asked: dict[str, Any]) -> Iterator[Frame]:
+    def _once(self, asked: dict[str, Any], name: str) -> Iterator[Frame]:
         self.start()
         child = self._child
         assert child is not None
@@ -149,7 +150,7 @@ class FrameDecoder:
                     return
                 else:
                     is_whole = True
-                    _answer(message)
+                    _answer(message, name)
         finally:
             if not is_whole:  # it is in the middle of something
                 self.close()
@@ -257,12 +258,14 @@ class _Child:
             os.close(slot)
 
 
-def _answer(message: dict[str, Any]) -> dict[str, Any]:
-    """The message. Raises BadInput or RuntimeError where it tells what is wrong."""
+def _answer(message: dict[str, Any], name: str) -> dict[str, Any]:
+    """The message about a file. Raises BadInput or StorageUnavailable where it tells what is wrong."""
     if "bad" in message:
         raise BadInput(message["bad"])
+    if "unavailable" in message:
+        raise StorageUnavailable(message["unavailable"])
     if "failed" in message:
-        raise RuntimeError(message["failed"])
+        raise BadInput(f"{name}: it cannot be decoded ({message['failed']})")
     return message
 
 

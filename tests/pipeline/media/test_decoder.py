@@ -14,15 +14,14 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StorageUnavailable
 from pipeline.media.decoder import FrameDecoder
 from pipeline.media.frame import Passage
 from pipeline.media.images import decode_still
-from pipeline.media.video_reader import read_video
 from pipeline.records.frame_selection import Selection
 from tests.media import photograph_path
 from tests.model.tiny import make_tiny_checkpoint
-from tests.videos import Track, number_of, numbered, write
+from tests.videos import Track, number_of, numbered, read_video, write
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +29,7 @@ ALL = Selection(every=None)
 
 DEADLY = """
 # A stand-in for decoders that crash or hang: what happens depends on the name of the file.
-import os, signal, time
+import errno, os, signal, time
 from pipeline.media import images, video_reader
 
 once = os.path.join(os.path.dirname(__file__), "once")
@@ -43,6 +42,10 @@ def frames(video, *arguments, original=video_reader.OpenVideo.frames, **options)
             os.kill(os.getpid(), signal.SIGSEGV)
         if number == 5 and kind == "hangs":
             time.sleep(1000)
+        if number == 5 and kind == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if number == 5 and kind == "odd":
+            raise IndexError("an index")
         yield frame
 
 def open_still(data, name, *, whole=False, original=images.open_still):
@@ -136,6 +139,17 @@ def test_a_film_in_which_the_decoder_hangs_is_bad(
     monkeypatch.setenv("GPUCAPT_DECODE_TIMEOUT", "2")
     with pytest.raises(BadInput, match=r"hangs-in-it\.mp4: it makes the decoder stand still for 2 s, twice"):
         list(decoder.frames(film_at(deadly / "hangs-in-it.mp4"), ALL))
+
+
+def test_a_full_disk_is_no_fault_of_the_film(deadly: Path, decoder: FrameDecoder) -> None:
+    with pytest.raises(StorageUnavailable, match="nothing can be decoded: No space left on device"):
+        list(decoder.frames(film_at(deadly / "full-disk.mp4"), ALL))
+
+
+def test_what_was_not_foreseen_is_one_line(deadly: Path, decoder: FrameDecoder) -> None:
+    with pytest.raises(BadInput, match=r"odd-one\.mp4: it cannot be decoded \(IndexError: an index\)"):
+        list(decoder.frames(film_at(deadly / "odd-one.mp4"), ALL))
+    assert len(list(decoder.frames(film_at(deadly / "good.mp4"), ALL))) == 30
 
 
 def test_who_waits_for_a_frame_can_give_up(deadly: Path) -> None:

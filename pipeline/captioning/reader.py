@@ -7,8 +7,7 @@ goes on after a part has the batches of one that was never interrupted.
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from pipeline.models.lazy_model import LazyModel
 from pipeline.records.row import Row, is_illustrated
 from pipeline.records.still_reader import STILL_READER
 from pipeline.runtime.bounded_queue import Stopped
+from pipeline.runtime.ordered_results import ordered_results
 from pipeline.state.leases import ClaimLost
 from pipeline.state.piece_marks import unfinished_rows
 from pipeline.state.still_rows import Illustrations, join, name_of, saved_rows
@@ -126,7 +126,8 @@ class Reader:
                 self._pool.submit(_prepared, frame, captioner, total + index)
                 for index, frame in enumerate(frames)
             ]
-            for index, (row, image) in enumerate(map(_result, submitted)):
+            for index, future in enumerate(submitted):
+                row, image = future.result()
                 chunk.rows.append(row)
                 if image is not None:
                     chunk.images[index] = image
@@ -153,7 +154,7 @@ class Reader:
                 ) as frames,
             ):
                 submitted = (self._submit_frame(frame, row) for row, frame in enumerate(frames, work.first))
-                total = yield from self._chunks(work, in_order(submitted, _FRAMES_AHEAD))
+                total = yield from self._chunks(work, ordered_results(submitted, _FRAMES_AHEAD))
             facts = decoder.facts
         yield End(work, total, facts)
 
@@ -178,7 +179,7 @@ class Reader:
         return self._pool.submit(_prepared, frame, self._model.load(), row)
 
     def _stills(self, work: Work) -> Iterator[_Item]:
-        yield from in_order(self._submitted_stills(work), 2 * self._order.resources.workers)
+        yield from ordered_results(self._submitted_stills(work), 2 * self._order.resources.workers)
 
     def _submitted_stills(self, work: Work) -> Iterator[Future[_Item] | _Item]:
         illustrations = Illustrations()
@@ -239,26 +240,6 @@ def _prepared(frame: Frame, captioner: Captioner, row_position: int) -> _Item:
     if is_illustrated(frame.position):
         row.thumbnail = thumbnail(frame.image)
     return row, captioner.prepare(frame.image)
-
-
-def in_order(submitted: Iterable[Future[_Item] | _Item], ahead: int) -> Iterator[_Item]:
-    """The results in the order of submission, with at most ``ahead`` of them submitted and not yet taken."""
-    waiting: deque[Future[_Item] | _Item] = deque()
-    try:
-        for one in submitted:
-            waiting.append(one)
-            if len(waiting) >= ahead:
-                yield _result(waiting.popleft())
-        while waiting:
-            yield _result(waiting.popleft())
-    finally:
-        for one in waiting:
-            if isinstance(one, Future):
-                one.cancel()
-
-
-def _result(one: Future[_Item] | _Item) -> _Item:
-    return one.result() if isinstance(one, Future) else one
 
 
 def reason_of(error: BaseException) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 
+from pipeline.runtime.ordered_results import ordered_results
 from pipeline.storage.base import Entry, Storage
 
 _AT_ONCE = 16
 _AHEAD = 4 * _AT_ONCE
+
+_Found = tuple[Entry, str | None]
 
 
 def _never(entry: Entry) -> bool:
@@ -62,25 +65,15 @@ class WithinReach:
         name, reason = self._first
         return name, f"{reason} (and {self._archived - 1} more of this folder)"
 
-    def _looked_up(self) -> Iterator[tuple[Entry, str | None]]:
+    def _looked_up(self) -> Iterator[_Found]:
         """Each object with why it is out of reach; several are asked for at once."""
-        pool: ThreadPoolExecutor | None = None
-        waiting: deque[tuple[Entry, Future[str | None] | None]] = deque()
-        try:
-            for entry in self._entries:
-                asked = None
-                if entry.may_be_archived and not self._needless(entry):
-                    pool = pool or ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="archived")
-                    asked = pool.submit(self._storage.why_archived, entry)
-                waiting.append((entry, asked))
-                while waiting and (waiting[0][1] is None or len(waiting) > _AHEAD):
-                    yield _answered(*waiting.popleft())
-            while waiting:
-                yield _answered(*waiting.popleft())
-        finally:
-            if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+        # No thread is started before it is needed.
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="archived") as pool:
+            submitted = (self._asked(entry, pool) for entry in self._entries)
+            with closing(ordered_results(submitted, _AHEAD)) as found:
+                yield from found
 
-
-def _answered(entry: Entry, asked: Future[str | None] | None) -> tuple[Entry, str | None]:
-    return entry, None if asked is None else asked.result()
+    def _asked(self, entry: Entry, pool: ThreadPoolExecutor) -> Future[_Found] | _Found:
+        if entry.may_be_archived and not self._needless(entry):
+            return pool.submit(lambda: (entry, self._storage.why_archived(entry)))
+        return entry, None

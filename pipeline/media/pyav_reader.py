@@ -134,9 +134,10 @@ class _Decoding:
         for number in numbers:
             is_wanted_packet[self._index.packets[number]] = True
         for first, last in self._stretches(numbers):
-            for place, packet in self._until(last):
+            for place, packet in self._until(self._whole(last)):
                 if place >= first:
-                    if self._index.facts.codec in _SKIPPING:
+                    # The second field of a frame is treated as the first.
+                    if self._index.facts.codec in _SKIPPING and self._index.numbers[place] >= 0:
                         self._decoder.skip_frame = "DEFAULT" if is_wanted_packet[place] else "NONREF"
                     yield from self._decoded(place, packet)
             yield from self._decoded(last, None)
@@ -165,6 +166,12 @@ class _Decoding:
                 first, last = key, own
         if first >= 0:
             yield first, last
+
+    def _whole(self, last: int) -> int:
+        """The last packet of the frame that this one begins."""
+        while last + 1 < len(self._index.numbers) and self._index.numbers[last + 1] < 0:
+            last += 1
+        return last
 
     def _until(self, last: int) -> Iterator[tuple[int, Packet[VideoStream]]]:
         for place, packet in self._packets:

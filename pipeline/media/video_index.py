@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import BadInput
+from pipeline.media.h264 import H264Packets
 from pipeline.media.liveness import PULSE
 from pipeline.media.opencv_capture import codec_tag
 from pipeline.media.probe import StreamFacts, best_first, candidates, context_of, facts_of, open_container
@@ -35,6 +36,9 @@ MOST_SMEARED_S = 10.0
 
 MOST_OUTLIERS = 32
 """So many packets in a row may have a time that is off; more of them are a recording of another time."""
+
+_LOOKED_AT = 4096
+"""Bytes of a packet in which its first slice begins, as a rule."""
 
 _SEEKABLE = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs of which a frame that is marked as a key frame needs none before it."""
@@ -133,7 +137,7 @@ class _Packets:
         self._codec = context.codec.canonical_name if context is not None else ""
         self._is_intra = context is not None and context.codec.intra_only
         extradata = bytes(context.extradata or b"") if context is not None else b""
-        self._is_key = _H264Keys(extradata) if self._codec == "h264" else _marked
+        self._h264 = H264Packets(extradata) if self._codec == "h264" else None
         self._base_s = float(stream.time_base) if stream.time_base else 1e-3
         self._clock = _Clock(self._base_s)
         self._times: array[float] = array("d")
@@ -146,9 +150,10 @@ class _Packets:
         return len(self._times)
 
     def add(self, packet: Packet[VideoStream]) -> None:
+        is_key = self._is_intra or self._is_key(packet)  # first: what comes with it says what follows
         is_shown = not packet.is_discard and not self._is_part(packet)
         self._has_all_times = self._has_all_times and (packet.pts is not None or not is_shown)
-        if self._is_intra or (self._codec in _SEEKABLE and packet.is_keyframe and self._is_key(packet)):
+        if is_key:
             self._keys.append(len(self._times))
         self._shown.append(is_shown)
         self._times.append(self._clock.time_of(packet.pts, packet.dts, is_shown=is_shown))
@@ -157,8 +162,14 @@ class _Packets:
         """Whether a packet is none of a frame that is shown, but belongs to one."""
         if self._codec == "vp8":
             return _is_hidden_vp8(packet)
-        # The second field of a frame is sent with the first, and without times of its own.
-        return self._codec == "h264" and packet.pts is None and packet.dts is None and bool(self._times)
+        return self._h264 is not None and self._h264.is_second_field(
+            memoryview(packet)[:_LOOKED_AT].tobytes()
+        )
+
+    def _is_key(self, packet: Packet[VideoStream]) -> bool:
+        if not packet.is_keyframe or self._codec not in _SEEKABLE:
+            return False
+        return self._h264 is None or self._h264.is_key(bytes(packet))
 
     def index(self, container: InputContainer, stream: VideoStream) -> VideoIndex:
         start_us = cast("int | None", container.start_time)
@@ -264,64 +275,6 @@ class _Clock:
         self._last = now if abs(now - self._last) > JITTER_S / self._base_s else max(now, self._last)
 
 
-def _marked(packet: Packet[VideoStream]) -> bool:
-    """The container's, or the parser's, word is enough."""
-    return True
-
-
 def _is_hidden_vp8(packet: Packet[VideoStream]) -> bool:
     """A frame that others refer to and that is never shown itself (RFC 6386, section 9.1)."""
     return not memoryview(packet)[0] & 0x10
-
-
-class _H264Keys:
-    """Tells H.264 pictures that need none before them from the beginnings of a gradual refresh.
-
-    FFmpeg marks both as key frames. The first slice is of an IDR picture, or a recovery point (H.264, D.2.8)
-    says that pictures are right from this one on.
-    """
-
-    _SLICES, _IDR, _SEI, _RECOVERY_POINT = range(1, 6), 5, 6, 6
-
-    def __init__(self, extradata: bytes) -> None:
-        self._length_size = (extradata[4] & 3) + 1 if extradata[:1] == b"\1" and len(extradata) > 4 else 0
-
-    def __call__(self, packet: Packet[VideoStream]) -> bool:
-        recovers = False
-        for unit in self._units(bytes(packet)):
-            kind = unit[0] & 0x1F if unit else 0
-            if kind in self._SLICES:
-                return kind == self._IDR or recovers
-            if kind == self._SEI:
-                recovers = recovers or self._is_recovered_at_once(unit)
-        return False
-
-    def _units(self, data: bytes) -> list[bytes]:
-        """The units of the packet, up to the first slice's."""
-        found, at = [], 0
-        if self._length_size:
-            while at + self._length_size < len(data):
-                size = int.from_bytes(data[at : at + self._length_size], "big")
-                at += self._length_size
-                found.append(data[at : at + min(size, 64)])
-                at += size
-            return found
-        at = data.find(b"\0\0\1")
-        while 0 <= at < len(data) - 3:
-            found.append(data[at + 3 : at + 67])
-            if found[-1][0] & 0x1F in self._SLICES:
-                return found
-            at = data.find(b"\0\0\1", at + 3)
-        return found
-
-    def _is_recovered_at_once(self, unit: bytes) -> bool:
-        """Whether one of the unit's messages is a recovery point after no further frame."""
-        at = 1
-        while at + 2 < len(unit):
-            kind, size = unit[at], unit[at + 1]
-            if kind == self._RECOVERY_POINT:
-                return bool(unit[at + 2] & 0x80)  # Exp-Golomb: a first bit of 1 is the number 0
-            if kind == 0xFF or size == 0xFF:
-                return False
-            at += 2 + size
-        return False
